@@ -1,0 +1,1 @@
+"""Step 1: usage and query records from landing files into Delta tables."""

@@ -1,0 +1,95 @@
+"""The immutable snapshot of one epoch: what gateways hold, and its compressed, checksummed form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import zstandard
+
+from foreshard.errors import ForeshardError
+from foreshard.hashing import entity_slot
+from foreshard.model import Layout, Node, NodeState, Replica
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedLoad:
+    """Predicted load of one shard over one interval, weighted requests per second; interval_start in UTC."""
+
+    shard_id: int
+    interval_start: datetime
+    mean: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One epoch, whole: nodes, shard → replicas, isolated entities, and the forecast that gateways weigh by."""
+
+    pool_id: str
+    epoch: int
+    parent: int
+    slot_bits: int
+    interval_seconds: int
+    recent_days: int
+    months_days: int
+    nodes: tuple[Node, ...]
+    replicas: tuple[Replica, ...]
+    isolated: tuple[tuple[str, int], ...] = ()  # (entity_id, shard_id)
+    predicted: tuple[PredictedLoad, ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.epoch, self.replicas)
+
+    def shard_of(self, entity_id: str) -> int:
+        """The shard of an entity: its own if it is isolated, else its slot. Builds a map; gateways keep their own."""
+        return dict(self.isolated).get(entity_id, entity_slot(entity_id, self.slot_bits))
+
+
+def encode(snapshot: Snapshot) -> tuple[bytes, str]:
+    """The compressed canonical JSON and the hex SHA-256 of it."""
+    document = {
+        "format": FORMAT,
+        "pool_id": snapshot.pool_id,
+        "epoch": snapshot.epoch,
+        "parent": snapshot.parent,
+        "slot_bits": snapshot.slot_bits,
+        "interval_seconds": snapshot.interval_seconds,
+        "recent_days": snapshot.recent_days,
+        "months_days": snapshot.months_days,
+        "nodes": [[n.node_id, n.capacity, n.state.value, n.url, n.zone] for n in snapshot.nodes],
+        "replicas": [
+            [r.shard_id, r.node_id, r.weight, r.covers_from.isoformat() if r.covers_from else None] for r in snapshot.replicas
+        ],
+        "isolated": [list(pair) for pair in snapshot.isolated],
+        "predicted": [[p.shard_id, p.interval_start.timestamp(), p.mean] for p in snapshot.predicted],
+    }
+    packed = zstandard.ZstdCompressor(level=3).compress(json.dumps(document, separators=(",", ":"), sort_keys=True).encode())
+    return packed, hashlib.sha256(packed).hexdigest()
+
+
+def decode(packed: bytes, checksum: str) -> Snapshot:
+    """The snapshot; raises ForeshardError if the bytes do not match the checksum or are of another format."""
+    if hashlib.sha256(packed).hexdigest() != checksum:
+        raise ForeshardError("routing snapshot does not match its checksum; it was damaged or changed after publication")
+    document: dict[str, Any] = json.loads(zstandard.ZstdDecompressor().decompress(packed))
+    if document.get("format") != FORMAT:
+        raise ForeshardError(f"routing snapshot has format {document.get('format')}; this version reads {FORMAT}")
+    return Snapshot(
+        pool_id=document["pool_id"],
+        epoch=document["epoch"],
+        parent=document["parent"],
+        slot_bits=document["slot_bits"],
+        interval_seconds=document["interval_seconds"],
+        recent_days=document["recent_days"],
+        months_days=document["months_days"],
+        nodes=tuple(Node(i, c, NodeState(s), url, zone) for i, c, s, url, zone in document["nodes"]),
+        replicas=tuple(Replica(s, n, w, date.fromisoformat(c) if c else None) for s, n, w, c in document["replicas"]),
+        isolated=tuple((e, s) for e, s in document["isolated"]),
+        predicted=tuple(PredictedLoad(s, datetime.fromtimestamp(t, UTC), m) for s, t, m in document["predicted"]),
+    )
