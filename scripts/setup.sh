@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Makes what the project runs on, whatever of it is missing: the virtual environment, Java, and Delta's jars.
+# Quick when all is there. Package indexes are the ones that pip is configured for.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+venv="$PWD/.venv"
+log="$venv/setup.log"
+
+say() { printf '%s\n' "setup: $*"; }
+fail() {
+  printf '%s\n' "setup: $*" >&2
+  exit 1
+}
+may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+apt_install() {
+  say "installing $* with apt-get"
+  export DEBIAN_FRONTEND=noninteractive
+  # The lists may be older than the mirror, so that packages are named that are gone: refresh them first.
+  { apt-get update -q && apt-get install -qy --no-install-recommends "$@"; } >"${TMPDIR:-/tmp}/foreshard-apt.log" 2>&1 ||
+    fail "apt-get could not install $*; its log is ${TMPDIR:-/tmp}/foreshard-apt.log"
+}
+
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-python3}" python3.11 python3.12 python3.13 python3; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "Python 3.11, 3.12 or 3.13 is needed and none is on the PATH; install one and run make setup again"
+}
+
+make_environment() {
+  [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 && return
+  local python version
+  python=$(find_python)
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    may_install || fail "Python's venv module is missing; install the package python$version-venv and run make setup again"
+    apt_install "python$version-venv"
+  fi
+  say "making .venv with $("$python" --version)"
+  "$python" -m venv --clear "$venv"
+}
+
+# uv does not read pip's configuration: hand over the settings that decide where packages come from.
+pip_setting() { # name
+  local variable value scope
+  variable="PIP_$(printf '%s' "$1" | tr 'a-z-' 'A-Z_')"
+  value="${!variable:-}"
+  for scope in global install; do
+    [ -n "$value" ] || value=$("$venv/bin/python" -m pip config get "$scope.$1" 2>/dev/null || true)
+  done
+  printf '%s' "$value"
+}
+configure_uv() {
+  local value
+  value=$(pip_setting index-url) && [ -z "$value" ] || export UV_DEFAULT_INDEX="$value"
+  value=$(pip_setting extra-index-url) && [ -z "$value" ] || export UV_INDEX="$value"
+  value=$(pip_setting find-links) && [ -z "$value" ] || export UV_FIND_LINKS="$value"
+  value=$(pip_setting cert) && [ -z "$value" ] || export SSL_CERT_FILE="$value"
+  export UV_HTTP_TIMEOUT=180 UV_LINK_MODE=copy
+}
+
+install_requirements() {
+  local wanted stamp="$venv/requirements.sha256"
+  wanted=$(cat requirements.txt pyproject.toml | sha256sum)
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+  say "installing the pinned Python packages (about a minute)"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check uv >"$log" 2>&1 ||
+    fail "pip could not install uv; its log is $log"
+  configure_uv
+  if ! "$venv/bin/uv" pip install -q --python "$venv/bin/python" -r requirements.txt >>"$log" 2>&1; then
+    say "uv did not reach all packages; pip, which takes longer, tries"
+    "$venv/bin/python" -m pip install -q -r requirements.txt >>"$log" 2>&1 ||
+      fail "the pinned packages could not be installed; the log is $log"
+  fi
+  "$venv/bin/python" -m pip install -q --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
+    "$venv/bin/python" -m pip install -q --no-deps -e . >>"$log" 2>&1 ||
+    fail "the package foreshard could not be installed; the log is $log"
+  printf '%s\n' "$wanted" >"$stamp"
+}
+
+java_works() { # Spark needs Java 17 or later with the incubator's vector module.
+  local java="java"
+  [ -z "${JAVA_HOME:-}" ] || java="$JAVA_HOME/bin/java"
+  command -v "$java" >/dev/null || return 1
+  local version
+  version=$("$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' | head -1)
+  [ "${version:-0}" -ge 17 ] && "$java" --list-modules 2>/dev/null | grep -q '^jdk.incubator.vector'
+}
+install_java() {
+  java_works && return
+  [ -z "${JAVA_HOME:-}" ] || fail "JAVA_HOME is $JAVA_HOME, which is no full Java 17 or later; point it at one or unset it"
+  may_install || fail "Java 17 or later is needed; install it (on Debian: apt-get install openjdk-17-jre-headless) and run make setup again"
+  apt_install openjdk-17-jre-headless
+  java_works || fail "Java was installed but does not run; see java -version"
+}
+
+# Spark's own jars cover Delta's other dependencies, so only Delta's and Unity Catalog's are kept.
+fetch_jars() {
+  local folder="$venv/share/foreshard/jars" delta spark
+  delta=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("delta-spark"))')
+  spark=$("$venv/bin/python" -c 'from importlib.metadata import version; print(".".join(version("pyspark").split(".")[:2]))')
+  [ -f "$folder/io.delta_delta-spark_${spark}_2.13-$delta.jar" ] && return
+  say "resolving Delta's jars (half a minute)"
+  scratch=$(mktemp -d) # not local: the trap runs after this function
+  trap 'rm -rf "$scratch"' EXIT
+  : >"$scratch/nothing.py"
+  PYSPARK_PYTHON="$venv/bin/python" SPARK_LOCAL_IP=127.0.0.1 "$venv/bin/spark-submit" --master 'local[1]' \
+    --conf spark.ui.enabled=false --conf "spark.jars.ivy=$scratch/ivy" \
+    --packages "io.delta:delta-spark_${spark}_2.13:$delta" "$scratch/nothing.py" >>"$log" 2>&1 ||
+    fail "Delta's jars could not be resolved from Maven Central; the log is $log"
+  mkdir -p "$scratch/jars" "$(dirname "$folder")"
+  cp "$scratch"/ivy/jars/io.delta_*.jar "$scratch"/ivy/jars/io.unitycatalog_*.jar "$scratch/jars/"
+  rm -rf "$folder"
+  mv "$scratch/jars" "$folder"
+}
+
+make_environment
+install_requirements
+install_java
+fetch_jars
