@@ -1,0 +1,2 @@
+-- {name} is a quoted identifier: CREATE DATABASE takes no parameters.
+CREATE DATABASE {name};
