@@ -77,7 +77,9 @@ def _installed_file(name: str) -> Path:
     try:
         listed = files(DISTRIBUTION) or []
     except PackageNotFoundError:
-        raise ForeshardError(f"the demo reads its input from the Python package {DISTRIBUTION}, which is missing; {advice}") from None
+        raise ForeshardError(
+            f"the demo reads its input from the Python package {DISTRIBUTION}, which is missing; {advice}"
+        ) from None
     for entry in listed:
         if entry.name == name:
             return Path(str(entry.locate()))
