@@ -1,0 +1,1 @@
+"""Great Expectations as a gate: every table's suite runs on what is about to be committed."""

@@ -1,0 +1,62 @@
+"""Small pandas summaries of staged rows, which is what the suites check: one row per day or hour, whatever the volume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from foreshard.settings import Settings
+
+if TYPE_CHECKING:
+    from foreshard.usage.products import Product
+
+
+def _count(condition: Column) -> Column:
+    return F.sum(F.when(condition, 1).otherwise(0))
+
+
+def record_summary(rows: DataFrame, settings: Settings) -> pd.DataFrame:
+    """Per day of event time: rows, and how many break what later steps rely on."""
+    number = "quantity" if "quantity" in rows.columns else "latency_ms"
+    missing = F.col("entity_id").isNull() | F.col("service_id").isNull() | F.col("operation_id").isNull()
+    summary: pd.DataFrame = (
+        rows.groupBy("day")
+        .agg(
+            F.count("*").alias("rows"),
+            _count(missing).alias("rows_without_key"),
+            _count(F.col(number).isNull() | (F.col(number) < 0)).alias("rows_with_bad_number"),
+            F.min("slot").alias("lowest_slot"),
+            (F.max("slot") - F.lit(settings.slots)).alias("highest_slot_below_slots"),
+            _count(F.col("event_time") > F.col("landed_at") + F.expr("INTERVAL 1 DAY")).alias("rows_far_ahead"),
+            (F.count("*") - F.countDistinct("record_id", "revision")).alias("repeated_identities"),
+        )
+        .orderBy("day")
+        .toPandas()
+    )
+    return summary
+
+
+def product_summary(rows: DataFrame, product: Product, settings: Settings) -> pd.DataFrame:
+    """Per day: rows, slots, the total and bad numbers of one product's staged rows; one row of zeros if there are none."""
+    total = {"usage_hourly": "quantity", "query_load": "load", "query_pattern_observed": "requests"}[product.table.name]
+    key = [c for c in ("slot", "entity_id", "service_id", "operation_id", "time_interval", product.period) if c in rows.columns]
+    summary: pd.DataFrame = (
+        rows.groupBy("day")
+        .agg(
+            F.count("*").alias("rows"),
+            _count(F.col("entity_id").isNull() | F.col("slot").isNull()).alias("rows_without_key"),
+            _count(F.col(total).isNull() | (F.col(total) < 0)).alias("rows_with_bad_number"),
+            F.min("slot").alias("lowest_slot"),
+            (F.max("slot") - F.lit(settings.slots)).alias("highest_slot_below_slots"),
+            F.sum(total).cast("double").alias("total"),
+            (F.count("*") - F.countDistinct(*dict.fromkeys(key))).alias("repeated_keys"),
+        )
+        .orderBy("day")
+        .toPandas()
+    )
+    if summary.empty:
+        summary = pd.DataFrame([dict.fromkeys(summary.columns, 0)]).assign(highest_slot_below_slots=-1)
+    return summary

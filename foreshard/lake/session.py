@@ -1,0 +1,46 @@
+"""The Spark session of a job: what spark-submit configured wins, and what it left out gets the project's defaults."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from foreshard.settings import Settings
+
+
+def session(settings: Settings, name: str) -> SparkSession:
+    """A session with Delta, UTC and small local shuffles. Under spark-submit the master and jars are the submitter's."""
+    # Without this, `collect` would give times in the machine's own zone, whatever the session's zone is.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:
+        # Only then does SparkConf see what spark-submit was told.
+        SparkContext._ensure_initialized()
+    conf = SparkConf()
+    defaults = {
+        "spark.app.name": f"foreshard {name}",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+        "spark.ui.enabled": "false",
+        "spark.sql.warehouse.dir": str(settings.home / "spark-warehouse"),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+    }
+    for key, value in defaults.items():
+        conf.setIfMissing(key, value)
+    if not submitted:
+        from foreshard.local.spark import jars
+
+        conf.set("spark.master", settings.spark.master)
+        conf.set("spark.driver.memory", settings.spark.driver_memory)
+        conf.set("spark.jars", ",".join(str(jar) for jar in jars()))
+    spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark

@@ -1,0 +1,117 @@
+"""The tables made from the records: each is a pure function of one version of a record table, hour by hour or day by day."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from foreshard.lake.tables import QUERY_LOAD, QUERY_PATTERN_OBSERVED, USAGE_HOURLY, Table
+from foreshard.settings import Settings
+from foreshard.usage.records import QUERIES, USAGE, RecordKind
+
+# Bucket b of a latency histogram holds (GAMMA**(b-1), GAMMA**b] milliseconds: 1 % relative error at its middle.
+GAMMA = 1.01 / 0.99
+# An entity is kept apart in query_load only if it is also a visible part of its slot's load in the interval.
+HEAVY_SHARE = 1 / 32
+PATTERNS_KEPT = 100
+
+
+@dataclass(frozen=True)
+class Product:
+    """A table made from a record table; `period` is the column by which it is rewritten (whole hours or days)."""
+
+    table: Table
+    source: RecordKind
+    period: str
+    make: Callable[[DataFrame, Settings], DataFrame]
+
+
+def usage_hourly(records: DataFrame, settings: Settings) -> DataFrame:
+    keys = ["entity_id", "service_id", "operation_id", "hour"]
+    hourly = records.withColumn("hour", F.date_trunc("hour", "event_time")).groupBy(*keys, "slot")
+    return hourly.agg(F.sum("quantity").alias("quantity"), F.count("*").alias("events")).select(
+        *keys,
+        "slot",
+        F.col("quantity").cast("decimal(28,6)"),
+        "events",
+        F.to_date("hour").alias("day"),
+    )
+
+
+def query_load(records: DataFrame, settings: Settings) -> DataFrame:
+    seconds = settings.forecast.grain_minutes * 60
+    interval = F.timestamp_seconds(F.floor(F.unix_timestamp("event_time") / seconds) * seconds)
+    cost = _cost_column(settings)
+    keys = ["slot", "interval_start"]
+    rows = records.withColumn("interval_start", interval).withColumn("cost", cost)
+    ranked = _heavy_hitters(rows, keys, settings)
+    named = rows.join(F.broadcast(ranked), [*keys, "entity_id"], "left").withColumn(
+        "entity_id", F.when(F.col("heavy"), F.col("entity_id")).otherwise("")
+    )
+    bucket = F.ceil(F.log(F.greatest(F.col("latency_ms"), F.lit(1e-3))) / math.log(GAMMA)).cast("int")
+    per_bucket = named.withColumn("bucket", bucket).groupBy(*keys, "entity_id", "bucket")
+    counted = per_bucket.agg(
+        F.count("*").alias("requests"),
+        F.sum("cost").alias("load"),
+        F.sum("bytes").alias("bytes"),
+        F.sum(F.when(F.col("status") >= 500, 1).otherwise(0)).alias("errors"),
+    )
+    whole = counted.groupBy(*keys, "entity_id").agg(
+        F.sum("requests").alias("requests"),
+        F.sum("load").alias("load"),
+        F.sum("bytes").alias("bytes"),
+        F.sum("errors").alias("errors"),
+        F.array_sort(F.collect_list(F.struct("bucket", F.col("requests").alias("requests")))).alias("latency_histogram"),
+    )
+    return whole.select(
+        "slot",
+        "entity_id",
+        "interval_start",
+        "requests",
+        F.col("load").cast("decimal(20,6)"),
+        F.col("bytes").cast("bigint"),
+        F.col("errors").cast("bigint"),
+        "latency_histogram",
+        F.to_date("interval_start").alias("day"),
+    )
+
+
+def _cost_column(settings: Settings) -> Column:
+    cost = F.lit(1).cast("decimal(12,6)")
+    for operation, value in sorted(settings.operation_cost.items()):
+        cost = F.when(F.col("operation_id") == operation, F.lit(str(value)).cast("decimal(12,6)")).otherwise(cost)
+    return cost
+
+
+def _heavy_hitters(rows: DataFrame, keys: list[str], settings: Settings) -> DataFrame:
+    per_entity = rows.groupBy(*keys, "entity_id").agg(F.sum("cost").alias("entity_load"))
+    by_load = Window.partitionBy(*keys).orderBy(F.col("entity_load").desc(), "entity_id")
+    share = F.col("entity_load") / F.sum("entity_load").over(Window.partitionBy(*keys))
+    ranked = per_entity.withColumn("rank", F.row_number().over(by_load)).withColumn("share", share)
+    kept = ranked.where((F.col("rank") <= settings.heavy_hitters) & (F.col("share") >= HEAVY_SHARE))
+    return kept.select(*keys, "entity_id", F.lit(True).alias("heavy"))
+
+
+def query_pattern_observed(records: DataFrame, settings: Settings) -> DataFrame:
+    pattern = ["entity_id", "service_id", "operation_id"]
+    keys = ["slot", "time_interval", "day"]
+    counted = records.withColumn("time_interval", F.col("age_class")).groupBy(*keys, *pattern).agg(F.count("*").alias("n"))
+    by_count = Window.partitionBy(*keys).orderBy(F.col("n").desc(), *pattern)
+    ranked = counted.withColumn("kept", F.row_number().over(by_count) <= PATTERNS_KEPT)
+    folded = ranked.select(*keys, "n", *[F.when(F.col("kept"), F.col(c)).otherwise("").alias(c) for c in pattern])
+    return (
+        folded.groupBy(*keys, *pattern)
+        .agg(F.sum("n").alias("requests"))
+        .select("slot", *pattern, "time_interval", "requests", "day")
+    )
+
+
+PRODUCTS = (
+    Product(USAGE_HOURLY, USAGE, "hour", usage_hourly),
+    Product(QUERY_LOAD, QUERIES, "interval_start", query_load),
+    Product(QUERY_PATTERN_OBSERVED, QUERIES, "day", query_pattern_observed),
+)

@@ -1,0 +1,30 @@
+"""Takes in the files of some landing hours: records, quarantine, hourly usage, load per slot and observed query patterns."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from foreshard.lake import job
+from foreshard.settings import Settings
+
+
+def main() -> int:
+    parser = job.parser(__doc__ or "")
+    parser.add_argument("--from", dest="start", type=job.hour, required=True, help="first landing hour, ISO 8601 UTC")
+    parser.add_argument("--to", dest="end", type=job.hour, required=True, help="the hour after the last one")
+    arguments = parser.parse_args()
+    if arguments.end <= arguments.start:
+        parser.error("--to must be after --from")
+    return job.run("aggregate", arguments, work)
+
+
+def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from foreshard.usage.aggregate import aggregate
+
+    return aggregate(spark, settings, arguments.start, arguments.end).as_document()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
