@@ -1,0 +1,186 @@
+"""The reference pipeline: answers get-usage over HTTP from its serving table, and refuses what it does not hold.
+
+The pipeline is the authority: `503 not-mine; epoch=N` for a shard (or a time) it does not hold, `425 behind; version=V`
+for a version it has not reached, and never an empty answer in their place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import psycopg2
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from foreshard.errors import ForeshardError
+from foreshard.gateway import http, query
+from foreshard.gateway.load_meter import LoadMeter
+from foreshard.gateway.query import BadQuery
+from foreshard.gateway.serving_copy import Behind, NotMine, Row, ServingCopy, follow
+from foreshard.local.postgres import resolve_url
+from foreshard.routing import pool, store
+from foreshard.settings import Settings
+
+POLL_SECONDS = 0.5
+HEARTBEAT_SECONDS = 3.0
+
+
+class Pipeline:
+    """One node's requests, its copy of the serving table, and its heartbeat."""
+
+    def __init__(self, settings: Settings, node_id: str, url: str) -> None:
+        self._settings, self._node_id, self._url = settings, node_id, url
+        self._copy = ServingCopy(settings.table(f"serving/{node_id}"))
+        self._load = LoadMeter()
+        self._answers: Counter[int] = Counter()
+        self._epoch = 0  # as last heard from Postgres
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=follow, args=(self._copy, self._stopping, POLL_SECONDS, _report), daemon=True),
+            threading.Thread(target=self._beat, name="heartbeat", daemon=True),
+        ]
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/usage", self._usage),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        for thread in self._threads:
+            thread.start()
+        yield
+        self._stopping.set()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, 5.0)
+        self._copy.close()
+
+    async def _usage(self, request: Request) -> Response:
+        response = await run_in_threadpool(self._answer, request)
+        self._answers[response.status_code] += 1
+        return response
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            asked, granularity = query.from_parameters(request.query_params, request.headers.get(http.CLASS, "standard"))
+            shard_id = _whole(request, http.SHARD)
+            minimum_version = _whole(request, http.MINIMUM_VERSION)
+            if shard_id is None:
+                raise BadQuery(f"the header {http.SHARD} must name the shard that is asked for")
+        except BadQuery as error:
+            return http.error(400, str(error), headers=self._headers())
+        if not self._copy.is_known:
+            return http.error(503, "the serving table is still being loaded; come again", 1, self._headers())
+        self._load.add(self._settings.operation_cost.get(asked.operation_id, 1.0))
+        try:
+            rows, version = self._copy.usage(shard_id, asked, granularity, minimum_version)
+        except NotMine:
+            return http.not_mine(self._epoch, self._headers())
+        except Behind as error:
+            return http.behind(error.applied_version, self._headers(error.applied_version))
+        return Response(as_json(rows), headers=self._headers(version), media_type="application/json")
+
+    def _headers(self, version: int | None = None) -> dict[str, str]:
+        found = {http.NODE: self._node_id, http.LOAD: f"{self._load.value():.6g}"}
+        return found if version is None else {**found, http.APPLIED_VERSION: str(version)}
+
+    async def _healthz(self, request: Request) -> Response:
+        return JSONResponse({"node_id": self._node_id})
+
+    async def _readyz(self, request: Request) -> Response:
+        if not self._copy.is_known:
+            return http.error(503, "the serving table is still being loaded; come again", 1)
+        shards = {str(shard): version for shard, version in sorted(self._copy.applied_versions.items())}
+        return JSONResponse({"node_id": self._node_id, "table_version": self._copy.version, "shards": shards})
+
+    async def _metrics(self, request: Request) -> Response:
+        answers = {f'foreshard_pipeline_answers_total{{status="{s}"}}': float(n) for s, n in sorted(self._answers.items())}
+        return http.metrics(
+            {
+                **answers,
+                "foreshard_pipeline_load": self._load.value(),
+                "foreshard_pipeline_shards": len(self._copy.applied_versions),
+                "foreshard_pipeline_table_version": self._copy.version,
+                "foreshard_pipeline_epoch": self._epoch,
+            }
+        )
+
+    def _beat(self) -> None:
+        """Says where this node is, its load and its versions; queries go on whether Postgres answers or not."""
+        problem = ""
+        while True:
+            try:
+                self._beat_once(resolve_url(self._settings))
+                problem = ""
+            except (ForeshardError, psycopg2.Error) as error:
+                sentence = " ".join(str(error).split())
+                if sentence != problem:
+                    _report(f"pipeline {self._node_id}: no heartbeat, it is tried again: {sentence}")
+                problem = sentence
+            if self._stopping.wait(HEARTBEAT_SECONDS):
+                return
+
+    def _beat_once(self, url: str) -> None:
+        pool_id = self._settings.pool_id
+        pool.set_node_url(url, pool_id, self._node_id, self._url)
+        self._epoch = pool.read_pool(url, pool_id).current_epoch
+        if self._copy.is_known:
+            store.write_heartbeat(url, pool_id, self._node_id, self._load.value(), self._copy.applied_versions)
+
+
+def run_pipeline(
+    settings: Settings,
+    node_id: str,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    announce: Callable[[str], None] = lambda sentence: print(sentence, flush=True),
+) -> None:
+    """Serves until TERM; prints one line with its address first. Raises ForeshardError if the port cannot be had."""
+    bound = http.listen(host, port)
+    declared = next((n.url for n in settings.nodes if n.node_id == node_id), "")
+    announce(f"pipeline {node_id} listens on {http.address(bound)}")
+    http.serve(Pipeline(settings, node_id, declared or http.address(bound)).app(), bound)
+
+
+def as_json(rows: list[Row]) -> str:
+    """A JSON array; quantities are decimal literals with all their digits."""
+    return "[" + ",".join(_row_json(*row) for row in rows) + "]"
+
+
+def _row_json(start: object, quantity: Decimal, events: int) -> str:
+    moment = f"{start:%Y-%m-%dT%H:%M:%SZ}"
+    return f'{{"start":"{moment}","quantity":{_plain(quantity)},"events":{events}}}'
+
+
+def _plain(quantity: Decimal) -> str:
+    text = f"{quantity:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _whole(request: Request, header: str) -> int | None:
+    text = request.headers.get(header)
+    if text is None:
+        return None
+    if not text.isdecimal() or len(text) > 18:
+        raise BadQuery(f"the header {header} must be a whole number, not {text[:40]!r}")
+    return int(text)
+
+
+def _report(sentence: str) -> None:
+    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {sentence}", file=sys.stderr, flush=True)

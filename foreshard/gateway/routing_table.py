@@ -1,0 +1,96 @@
+"""One epoch as a gateway reads it: everything a query needs is looked up, nothing is searched."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+
+from foreshard.errors import ForeshardError
+from foreshard.hashing import entity_slot
+from foreshard.model import Node, NodeState
+from foreshard.routing.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One replica with its node: `shard_id` is what to ask the node for; `covers_from` None covers all time."""
+
+    shard_id: int
+    node: Node
+    weight: float
+    covers_from: datetime | None
+
+    def covers(self, range_start: datetime) -> bool:
+        return self.covers_from is None or range_start >= self.covers_from
+
+
+class RoutingTable:
+    """Immutable after construction, so that readers need no lock. Building takes O(replicas × predicted intervals)."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Raises ForeshardError if the snapshot contradicts itself."""
+        self.snapshot = snapshot
+        self.epoch = snapshot.epoch
+        self.nodes = {node.node_id: node for node in snapshot.nodes}
+        self._shards = self._by_shard(snapshot)
+        self._isolated = {entity: (shard, self._isolated_candidates(entity, shard)) for entity, shard in snapshot.isolated}
+        self._predicted = self._predicted_by_interval(snapshot)
+
+    def shard_of(self, entity_id: str) -> int:
+        isolated = self._isolated.get(entity_id)
+        return isolated[0] if isolated else entity_slot(entity_id, self.snapshot.slot_bits)
+
+    def candidates(self, entity_id: str) -> tuple[Candidate, ...]:
+        """Every replica that holds the entity's rows, one per node; an isolated entity is also in its slot's replicas."""
+        isolated = self._isolated.get(entity_id)
+        return isolated[1] if isolated else self._shards.get(entity_slot(entity_id, self.snapshot.slot_bits), ())
+
+    def predicted_load(self, node_id: str, now: datetime) -> float | None:
+        """Predicted load of a node in the interval that holds `now`; None if no forecast reaches it."""
+        loads = self._predicted.get(self._interval(now))
+        return None if loads is None else loads.get(node_id, 0.0)
+
+    def _interval(self, moment: datetime) -> int:
+        return int(moment.timestamp()) // self.snapshot.interval_seconds
+
+    def _by_shard(self, snapshot: Snapshot) -> dict[int, tuple[Candidate, ...]]:
+        shards: dict[int, list[Candidate]] = defaultdict(list)
+        for replica in snapshot.replicas:
+            node = self.nodes.get(replica.node_id)
+            if node is None or not replica.weight > 0:
+                fault = "is on an unknown node" if node is None else "has no positive weight"
+                raise ForeshardError(
+                    f"epoch {snapshot.epoch}: the replica of shard {replica.shard_id} on {replica.node_id} {fault}"
+                )
+            covers_from = datetime.combine(replica.covers_from, time(), UTC) if replica.covers_from else None
+            shards[replica.shard_id].append(Candidate(replica.shard_id, node, replica.weight, covers_from))
+        return {shard: tuple(found) for shard, found in shards.items()}
+
+    def _isolated_candidates(self, entity_id: str, shard_id: int) -> tuple[Candidate, ...]:
+        slot = entity_slot(entity_id, self.snapshot.slot_bits)
+        best: dict[str, Candidate] = {}
+        for candidate in self._shards.get(shard_id, ()) + self._shards.get(slot, ()):
+            held = best.get(candidate.node.node_id)
+            if held is None or _covers_more(candidate, held):
+                best[candidate.node.node_id] = candidate
+        return tuple(best.values())
+
+    def _predicted_by_interval(self, snapshot: Snapshot) -> dict[int, dict[str, float]]:
+        """Interval → node → Σ predicted shard means × the node's share of the shard's weight."""
+        owned = {shard: candidates for shard, candidates in self._isolated.values()}
+        loads: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for predicted in snapshot.predicted:
+            holders = owned.get(predicted.shard_id) or self._shards.get(predicted.shard_id, ())
+            live = [c for c in holders if c.node.state is not NodeState.DEAD]
+            total = sum(candidate.weight for candidate in live)
+            interval = loads[self._interval(predicted.interval_start)]
+            for candidate in live:
+                interval[candidate.node.node_id] += predicted.mean * candidate.weight / total
+        return {interval: dict(by_node) for interval, by_node in loads.items()}
+
+
+def _covers_more(one: Candidate, other: Candidate) -> bool:
+    if other.covers_from is None:
+        return False
+    return one.covers_from is None or one.covers_from < other.covers_from

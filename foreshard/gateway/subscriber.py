@@ -1,0 +1,135 @@
+"""Follows the published epochs: LISTEN, polling, the last-known-good file, acknowledgements and the gateway's lease.
+
+With Postgres gone the router goes on with what it holds; `staleness_seconds` says for how long nothing newer could be heard of.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg2
+
+from foreshard.errors import ForeshardError
+from foreshard.gateway import last_known_good
+from foreshard.gateway.router import Router
+from foreshard.model import NodeState
+from foreshard.routing import database, store
+from foreshard.routing.snapshot import Snapshot
+
+POLL_SECONDS = 3.0
+LEASE_SECONDS = 30.0
+_DRAIN_POLL_SECONDS = 0.1
+
+
+class Subscriber:
+    """One background thread that keeps a router current, and one that listens.
+
+    `url` is called for each attempt, since an embedded server may come back on another port; it may raise ForeshardError.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        url: Callable[[], str],
+        pool_id: str,
+        gateway_id: str,
+        file: Path,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
+        report: Callable[[str], None] = lambda sentence: print(sentence, file=sys.stderr, flush=True),
+    ) -> None:
+        self._router, self._url, self._pool_id, self._gateway_id = router, url, pool_id, gateway_id
+        self._file = file
+        self._poll_seconds, self._lease_seconds = poll_seconds, lease_seconds
+        self._report = report
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._heard_at = time.monotonic()
+        self._acknowledged = 0
+        self._problem = ""
+        self._threads = [
+            threading.Thread(target=self._follow, name="routing-follow", daemon=True),
+            threading.Thread(target=self._listen, name="routing-listen", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Adopts the last-known-good file, then what is published if Postgres answers, then follows in the background."""
+        try:
+            kept = last_known_good.load(self._file, self._pool_id)
+            if kept is not None:
+                self._router.adopt(kept)
+        except ForeshardError as error:
+            self._report(str(error))
+        self._turn()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def poke(self) -> None:
+        """Someone saw a newer epoch: look now instead of at the next poll."""
+        self._wake.set()
+
+    @property
+    def staleness_seconds(self) -> float:
+        """Seconds since Postgres last confirmed what is current."""
+        return time.monotonic() - self._heard_at
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            draining = self._acknowledged < self._router.epoch and not self._problem
+            self._wake.wait(_DRAIN_POLL_SECONDS if draining else self._poll_seconds)
+            self._wake.clear()
+            if not self._stopping.is_set():
+                self._turn()
+
+    def _turn(self) -> None:
+        try:
+            self._refresh(self._url())
+        except (ForeshardError, psycopg2.Error, OSError) as error:
+            sentence = " ".join(str(error).split())
+            if sentence != self._problem:
+                self._report(f"gateway {self._gateway_id} keeps epoch {self._router.epoch}: {sentence}")
+            self._problem = sentence
+            return
+        if self._problem:
+            self._report(f"gateway {self._gateway_id} hears Postgres again and is at epoch {self._router.epoch}")
+        self._problem = ""
+
+    def _refresh(self, url: str) -> None:
+        store.register_gateway(url, self._pool_id, self._gateway_id, self._lease_seconds)
+        snapshot = store.current(url, self._pool_id)
+        if snapshot is not None and snapshot.epoch > self._router.epoch:
+            self._adopt(snapshot)
+        self._heard_at = time.monotonic()
+        for row in database.query(url, "observe_nodes", {"pool_id": self._pool_id}):
+            applied = {int(shard): int(version) for shard, version in (row["shards"] or {}).items()}
+            self._router.observe(row["node_id"], url=row["url"], state=NodeState(row["state"]), applied=applied)
+        epoch = self._router.epoch
+        # Old copies go once every gateway has acknowledged: so only when no query routed by an older epoch is in flight.
+        if self._acknowledged < epoch and self._router.is_drained(epoch):
+            store.acknowledge(url, self._pool_id, self._gateway_id, epoch)
+            self._acknowledged = epoch
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        if self._router.adopt(snapshot):
+            last_known_good.save(self._file, snapshot)
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            with suppress(ForeshardError), store.Subscription(self._url(), self._pool_id, self._router.epoch) as subscription:
+                # A lost server may come back at another address: then the loop around this one asks for it again.
+                while not self._stopping.is_set() and not self._problem:
+                    if subscription.wait(timeout=1.0) is not None:
+                        self._wake.set()
+            # The other thread says what is wrong; it also polls, so nothing is lost meanwhile.
+            self._stopping.wait(0.5)
