@@ -38,10 +38,10 @@ def register(url: str, settings: Settings) -> Pool:
         rows = database.run(
             cursor, "upsert_pool", {"pool_id": settings.pool_id, "slot_bits": settings.slot_bits, "policy": policy}
         )
-        pool = _pool(rows[0])
+        pool = from_row(rows[0])
         if pool.slot_bits != settings.slot_bits:
             raise Refused(
-                f"pool {pool.pool_id} has slot_bits {pool.slot_bits}, not {settings.slot_bits}: every stored slot depends on it; "
+                f"pool {pool.pool_id} has slot_bits {pool.slot_bits}, not {settings.slot_bits}: stored slots depend on it; "
                 "restore the setting or make a new pool"
             )
         for node in settings.nodes:
@@ -59,7 +59,7 @@ def read_pool(url: str, pool_id: str) -> Pool:
     rows = database.query(url, "read_pool", {"pool_id": pool_id})
     if not rows:
         raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`")
-    return _pool(rows[0])
+    return from_row(rows[0])
 
 
 def read_nodes(url: str, pool_id: str) -> tuple[Node, ...]:
@@ -91,5 +91,6 @@ def _require(rows: list[Row], pool_id: str, node_id: str) -> None:
         )
 
 
-def _pool(row: Row) -> Pool:
+def from_row(row: Row) -> Pool:
+    """A pool from a row of table `pool`."""
     return Pool(row["pool_id"], row["kind"], row["slot_bits"], _POLICY.validate_python(row["policy"]), row["current_epoch"])

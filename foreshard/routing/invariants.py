@@ -1,0 +1,56 @@
+"""What every published epoch must satisfy (invariant 1), checked on the snapshot itself before it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from foreshard.errors import Refused
+from foreshard.model import Policy
+from foreshard.routing.snapshot import Snapshot
+
+
+def check_snapshot(snapshot: Snapshot, policy: Policy, live: Collection[str]) -> None:
+    """Raises Refused, naming the shard, unless each slot has enough full replicas on distinct live nodes.
+
+    `live` are the nodes that the control plane holds for live; enough is policy.min_full_replicas, and 1 while only one
+    node lives. An isolated shard needs no full replica of its own: the replicas of its slot hold its rows. Time O(replicas).
+    """
+    _check_isolated(snapshot)
+    known = {node.node_id for node in snapshot.nodes}
+    usable = {node.node_id for node in snapshot.nodes if node.is_live} & set(live)
+    slots = 1 << snapshot.slot_bits
+    shards = set(range(slots)) | {shard for _, shard in snapshot.isolated}
+    full = [0] * slots
+    seen: set[tuple[int, str]] = set()
+    for replica in snapshot.replicas:
+        where = f"epoch {snapshot.epoch}: shard {replica.shard_id} on {replica.node_id}"
+        if replica.shard_id not in shards:
+            raise Refused(f"{where}: there is no such shard among {slots} slots and the isolated entities")
+        if replica.node_id not in known:
+            raise Refused(f"{where}: the node is not among the epoch's nodes")
+        if not (math.isfinite(replica.weight) and replica.weight > 0):
+            raise Refused(f"{where}: weight {replica.weight} is not a positive number")
+        if (replica.shard_id, replica.node_id) in seen:
+            raise Refused(f"{where}: the replica is listed twice")
+        seen.add((replica.shard_id, replica.node_id))
+        if replica.shard_id < slots and replica.is_full and replica.node_id in usable:
+            full[replica.shard_id] += 1
+    needed = 1 if len(usable) == 1 else policy.min_full_replicas
+    for shard_id, count in enumerate(full):
+        if count < needed:
+            raise Refused(
+                f"epoch {snapshot.epoch}: shard {shard_id} has {count} full replicas on live nodes and needs {needed}; "
+                "plan again from the current nodes"
+            )
+
+
+def _check_isolated(snapshot: Snapshot) -> None:
+    slots = 1 << snapshot.slot_bits
+    for entity_id, shard_id in snapshot.isolated:
+        if shard_id < slots:
+            raise Refused(f"epoch {snapshot.epoch}: isolated entity {entity_id} has shard {shard_id}, which is a slot's number")
+    if len({entity for entity, _ in snapshot.isolated}) != len(snapshot.isolated):
+        raise Refused(f"epoch {snapshot.epoch}: an entity is isolated twice")
+    if len({shard for _, shard in snapshot.isolated}) != len(snapshot.isolated):
+        raise Refused(f"epoch {snapshot.epoch}: two isolated entities have the same shard")

@@ -1,0 +1,106 @@
+"""One epoch's publication inside a transaction: the compare-and-set, the rows, and the checks against plan and replicas."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from psycopg2.extras import RealDictCursor
+
+from foreshard.errors import ForeshardError, Refused
+from foreshard.routing import database, pool
+from foreshard.routing.invariants import check_snapshot
+from foreshard.routing.snapshot import Snapshot, encode
+
+
+def write_epoch(
+    cursor: RealDictCursor, snapshot: Snapshot, expected_epoch: int, published_by: str, reason: str, plan_id: str
+) -> None:
+    """Writes all rows of an epoch and notifies at commit; Refused as `store.publish` says.
+
+    The compare-and-set comes first: its row lock lets one publisher through at a time.
+    """
+    key = {"pool_id": snapshot.pool_id, "epoch": snapshot.epoch}
+    if (snapshot.epoch, snapshot.parent) != (expected_epoch + 1, expected_epoch):
+        raise Refused(
+            f"epoch {snapshot.epoch} with parent {snapshot.parent} does not follow epoch {expected_epoch}; take the next number"
+        )
+    moved = database.run(cursor, "move_current_epoch", {**key, "expected_epoch": expected_epoch})
+    if not moved:
+        raise Refused(_not_current(cursor, snapshot.pool_id, expected_epoch))
+    target = pool.from_row(moved[0])
+    if target.slot_bits != snapshot.slot_bits:
+        raise Refused(
+            f"epoch {snapshot.epoch} has slot_bits {snapshot.slot_bits}, pool {target.pool_id} has {target.slot_bits}"
+        )
+    nodes = [pool.as_node(row) for row in database.run(cursor, "read_nodes", key)]
+    check_snapshot(snapshot, target.policy, {node.node_id for node in nodes if node.is_live})
+    packed, checksum = encode(snapshot)
+    database.run(
+        cursor,
+        "insert_routing_epoch",
+        {
+            **key,
+            "parent": snapshot.parent,
+            "plan_id": plan_id,
+            "snapshot": packed,
+            "checksum": checksum,
+            "published_by": published_by,
+            "reason": reason,
+        },
+    )
+    replicas = snapshot.replicas
+    database.run(
+        cursor,
+        "insert_routing_entries",
+        {
+            **key,
+            "shard_ids": [r.shard_id for r in replicas],
+            "node_ids": [r.node_id for r in replicas],
+            "weights": [r.weight for r in replicas],
+            "covers_from": [r.covers_from for r in replicas],
+        },
+    )
+    isolated = {"entity_ids": [e for e, _ in snapshot.isolated], "shard_ids": [s for _, s in snapshot.isolated]}
+    database.run(cursor, "replace_isolated_entities", {**key, **isolated})
+    database.run(cursor, "mark_replicas_serving", key)
+    # Delivered at commit, and only then.
+    database.run(cursor, "notify_epoch", {"channel": channel(snapshot.pool_id), "payload": str(snapshot.epoch)})
+
+
+def check_plan(cursor: RealDictCursor, pool_id: str, plan_id: str, expected_epoch: int) -> None:
+    """Locks the plan; Refused unless it is approved or running and was made from the epoch that it will replace."""
+    rows = database.run(cursor, "lock_plan", {"pool_id": pool_id, "plan_id": plan_id})
+    if not rows:
+        raise ForeshardError(f"pool {pool_id} has no plan {plan_id}; `foreshard plan show` lists them")
+    if rows[0]["state"] not in ("approved", "running"):
+        raise Refused(f"plan {plan_id} is {rows[0]['state']}, and only an approved or running plan is published")
+    if rows[0]["base_epoch"] != expected_epoch:
+        raise Refused(f"plan {plan_id} was made from epoch {rows[0]['base_epoch']}, not {expected_epoch}; plan again")
+
+
+def refuse_unverified(cursor: RealDictCursor, snapshot: Snapshot, trusted_epoch: int) -> None:
+    """Every replica must be verified or serving, but for those that `trusted_epoch` already routes to as widely."""
+    key = {"pool_id": snapshot.pool_id, "epoch": snapshot.epoch, "trusted_epoch": trusted_epoch}
+    rows = database.run(cursor, "find_unverified_entries", key)
+    if rows:
+        shard_id, node_id, state = rows[0]["shard_id"], rows[0]["node_id"], rows[0]["state"]
+        raise Refused(
+            f"shard {shard_id} on {node_id} is not verified for the days that epoch {snapshot.epoch} routes to it "
+            f"(its replica is {state}); copy and verify it first"
+        )
+
+
+def _not_current(cursor: RealDictCursor, pool_id: str, expected_epoch: int) -> str:
+    rows = database.run(cursor, "read_pool", {"pool_id": pool_id})
+    if not rows:
+        return f"pool {pool_id} is not registered; run `foreshard init`"
+    now = rows[0]["current_epoch"]
+    return f"epoch {expected_epoch} is no longer current in pool {pool_id}: epoch {now} is; nothing was published, plan again"
+
+
+def channel(pool_id: str) -> str:
+    """The NOTIFY channel of a pool; a name that Postgres would refuse or that two pools would share gets a hash."""
+    plain = re.sub(r"[^a-z0-9_]", "_", pool_id.lower())[:40]
+    suffix = "" if plain == pool_id else "_" + hashlib.sha256(pool_id.encode("utf-8")).hexdigest()[:12]
+    return f"foreshard_{plain}{suffix}"

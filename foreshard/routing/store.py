@@ -1,0 +1,238 @@
+"""Epochs in Postgres: published by compare-and-set, read, rolled back, and what gateways and nodes report about them."""
+
+from __future__ import annotations
+
+import math
+import selectors
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import psycopg2
+from psycopg2 import errors, sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import Json
+
+from foreshard.errors import ForeshardError, Refused
+from foreshard.routing import database, pool
+from foreshard.routing.database import Row
+from foreshard.routing.publication import channel, check_plan, refuse_unverified, write_epoch
+from foreshard.routing.snapshot import Snapshot, decode
+from foreshard.transition import lease as leases
+from foreshard.transition.lease import Lease
+
+_NO_EPOCH = -1
+_RECONNECT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One line of a pool's routing history."""
+
+    epoch: int
+    parent: int
+    plan_id: str
+    checksum: str
+    published_at: datetime
+    published_by: str
+    reason: str
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A node's latest report; `age_seconds` by the database's clock, `load` in weighted requests per second."""
+
+    node_id: str
+    at: datetime
+    age_seconds: float
+    load: float
+    shards: dict[int, int]  # shard → applied version
+
+
+def publish(
+    url: str,
+    snapshot: Snapshot,
+    *,
+    expected_epoch: int,
+    published_by: str,
+    reason: str,
+    plan_id: str = "",
+    lease: Lease | None = None,
+) -> None:
+    """Makes the snapshot the pool's current epoch, in one transaction, and notifies the gateways.
+
+    Refused, with nothing written: when `expected_epoch` is no longer current; when the lease is lost; when a shard lacks full
+    replicas on live nodes; and, for a plan's epoch, when the plan is not approved, was made from another epoch, or adds a
+    replica that is not verified. Replicas that were verified are serving from then on.
+    """
+    with database.transaction(url) as cursor:
+        if lease is not None:
+            leases.check(cursor, lease)
+        if plan_id:
+            check_plan(cursor, snapshot.pool_id, plan_id, expected_epoch)
+        write_epoch(cursor, snapshot, expected_epoch, published_by, reason, plan_id)
+        if plan_id:
+            refuse_unverified(cursor, snapshot, snapshot.parent)
+            database.run(
+                cursor,
+                "mark_plan_published",
+                {"pool_id": snapshot.pool_id, "plan_id": plan_id, "actor": published_by, "detail": f"epoch {snapshot.epoch}"},
+            )
+
+
+def rollback(url: str, pool_id: str, to_epoch: int, actor: str) -> int:
+    """Publishes the content of an older epoch as a new one and returns its number.
+
+    The nodes' addresses, capacities and states are those of now. Refused if a replica in it is no longer verified or serving.
+    """
+    old = epoch(url, pool_id, to_epoch)
+    nodes = {node.node_id: node for node in pool.read_nodes(url, pool_id)}
+    current_epoch = pool.read_pool(url, pool_id).current_epoch
+    if to_epoch == current_epoch:
+        raise Refused(f"epoch {to_epoch} is already current in pool {pool_id}")
+    new = replace(
+        old,
+        epoch=current_epoch + 1,
+        parent=current_epoch,
+        nodes=tuple(nodes.get(node.node_id, node) for node in old.nodes),
+    )
+    with database.transaction(url) as cursor:
+        write_epoch(cursor, new, current_epoch, actor, f"rolled back to epoch {to_epoch}", "")
+        refuse_unverified(cursor, new, _NO_EPOCH)
+    return new.epoch
+
+
+def current(url: str, pool_id: str) -> Snapshot | None:
+    """The current snapshot, None before the first; raises ForeshardError if it is damaged."""
+    rows = database.query(url, "read_current_snapshot", {"pool_id": pool_id})
+    return _decoded(rows[0]) if rows else None
+
+
+def epoch(url: str, pool_id: str, n: int) -> Snapshot:
+    """The snapshot of one epoch; raises ForeshardError if it was never published."""
+    rows = database.query(url, "read_snapshot", {"pool_id": pool_id, "epoch": n})
+    if not rows:
+        raise ForeshardError(f"pool {pool_id} has no epoch {n}; `foreshard routes history` lists them")
+    return _decoded(rows[0])
+
+
+def history(url: str, pool_id: str, limit: int = 20) -> list[EpochRecord]:
+    """The newest epochs first."""
+    return [EpochRecord(**row) for row in database.query(url, "list_epochs", {"pool_id": pool_id, "limit": limit})]
+
+
+def register_gateway(url: str, pool_id: str, gateway_id: str, lease_seconds: float) -> None:
+    """Starts or prolongs a gateway's lease: while it lasts, no copy is retired before the gateway has acknowledged."""
+    try:
+        database.query(url, "register_gateway", {"pool_id": pool_id, "gateway_id": gateway_id, "lease_seconds": lease_seconds})
+    except errors.ForeignKeyViolation:
+        raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`") from None
+
+
+def acknowledge(url: str, pool_id: str, gateway_id: str, epoch: int) -> None:
+    """Records that a gateway routes by this epoch and has drained its queries under older ones; safe to repeat."""
+    try:
+        database.query(url, "acknowledge_epoch", {"pool_id": pool_id, "gateway_id": gateway_id, "epoch": epoch})
+    except errors.ForeignKeyViolation:
+        raise ForeshardError(f"gateway {gateway_id} is not registered in pool {pool_id}; register it first") from None
+
+
+def unacknowledged(url: str, pool_id: str, epoch: int) -> list[str]:
+    """The gateways with a live lease whose newest acknowledgement is below `epoch`."""
+    rows = database.query(url, "list_unacknowledged", {"pool_id": pool_id, "epoch": epoch})
+    return [row["gateway_id"] for row in rows]
+
+
+def write_heartbeat(url: str, pool_id: str, node_id: str, load: float, shards: Mapping[int, int]) -> None:
+    """A node's report: its load in weighted requests per second and the applied version of each shard it holds."""
+    if not (math.isfinite(load) and load >= 0):
+        raise ForeshardError(f"heartbeat of {node_id}: load {load} is not a number of at least 0")
+    report = {"pool_id": pool_id, "node_id": node_id, "load": load, "shards": Json(dict(shards))}
+    try:
+        database.query(url, "write_heartbeat", report)
+    except errors.ForeignKeyViolation:
+        raise ForeshardError(f"pool {pool_id} has no node {node_id}; add it to `nodes` in the settings") from None
+
+
+def read_heartbeats(url: str, pool_id: str) -> dict[str, Heartbeat]:
+    """The latest report of each node, by node id."""
+    rows = database.query(url, "read_heartbeats", {"pool_id": pool_id})
+    for row in rows:
+        row["shards"] = {int(shard): version for shard, version in row["shards"].items()}
+    return {row["node_id"]: Heartbeat(**row) for row in rows}
+
+
+def _decoded(row: Row) -> Snapshot:
+    return decode(bytes(row["snapshot"]), row["checksum"])
+
+
+class Subscription:
+    """LISTENs to one pool's epochs. Also notices the epochs published while the connection was lost or not yet made."""
+
+    def __init__(self, url: str, pool_id: str, after: int = 0) -> None:
+        """Connects at the first `wait`; epochs up to `after` are not reported."""
+        self._url = url
+        self._pool_id = pool_id
+        self._seen = after
+        self._connection: Connection | None = None
+
+    def wait(self, timeout: float) -> int | None:
+        """The newest epoch not yet reported, waiting up to `timeout` seconds for one; None if there was none.
+
+        A server that is away is asked again until the time is over; that raises nothing, as gateways go on with what they have.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            found = self._try(deadline)
+            if found is not None and found > self._seen:
+                self._seen = found
+                return found
+            if time.monotonic() >= deadline:
+                return None
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg2.Error):
+                connection.close()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _try(self, deadline: float) -> int | None:
+        try:
+            if self._connection is None:
+                return self._listen()
+            return self._notified(self._connection, max(0.0, deadline - time.monotonic()))
+        except (psycopg2.Error, ForeshardError):
+            self.close()
+            time.sleep(max(0.0, min(_RECONNECT_SECONDS, deadline - time.monotonic())))
+            return None
+
+    def _listen(self) -> int | None:
+        """Listens first and reads second, so that nothing falls between the two."""
+        connection = database.connect(self._url)
+        self._connection = connection
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            name = sql.Identifier(channel(self._pool_id))
+            cursor.execute(sql.SQL(database.statement("listen")).format(channel=name))
+            cursor.execute(database.statement("read_current_epoch"), {"pool_id": self._pool_id})
+            row = cursor.fetchone()
+        return int(row[0]) if row else None
+
+    @staticmethod
+    def _notified(connection: Connection, timeout: float) -> int | None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            selector.select(timeout)
+        connection.poll()
+        epochs = [int(notice.payload) for notice in connection.notifies]
+        connection.notifies.clear()
+        return max(epochs, default=None)

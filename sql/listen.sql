@@ -1,0 +1,2 @@
+-- {channel} is a quoted identifier: LISTEN takes no parameters.
+LISTEN {channel};

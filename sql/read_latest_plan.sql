@@ -1,0 +1,5 @@
+SELECT pool_id, plan_id, state, base_epoch, input_digest, summary, document, created_at
+FROM plan
+WHERE pool_id = %(pool_id)s
+ORDER BY created_at DESC, plan_id
+LIMIT 1;

@@ -1,0 +1,1 @@
+SELECT min(version) AS version FROM version_pin WHERE pool_id = %(pool_id)s AND table_name = %(table_name)s;

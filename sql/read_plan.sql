@@ -1,0 +1,3 @@
+SELECT pool_id, plan_id, state, base_epoch, input_digest, summary, document, created_at
+FROM plan
+WHERE pool_id = %(pool_id)s AND plan_id = %(plan_id)s;
