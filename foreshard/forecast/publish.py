@@ -1,0 +1,106 @@
+"""Step 2 as a whole: query_load up to its watermark → load_forecast, query_pattern and the calibration of sums."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from foreshard.checks.gate import require
+from foreshard.errors import ForeshardError
+from foreshard.forecast import fleet, pooling
+from foreshard.lake import delta
+from foreshard.lake.tables import CALIBRATION_STATE, LOAD_FORECAST, QUERY_PATTERN
+from foreshard.settings import Settings
+
+
+def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> dict[str, Any]:
+    """Forecasts every shard from the newest complete hour on; a repeat with the same input changes nothing.
+
+    Raises ForeshardError if nothing was aggregated yet, QualityError if a suite's critical expectation fails.
+    """
+    source = settings.table("query_load")
+    said = delta.commit_metadata(spark, source, "complete_to")
+    if not said:
+        raise ForeshardError("there is no query_load to forecast from; run the aggregate job first")
+    origin = datetime.fromisoformat(said["complete_to"])
+    version = delta.latest_version(spark, source)
+    path = LOAD_FORECAST.ensure(spark, settings)
+    done = delta.commit_metadata(spark, path, "input_version")
+    inputs = {"origin": origin.isoformat(), "input_version": version, "isolated": sorted(isolated.items())}
+    if {key: done.get(key) for key in inputs} == _as_json(inputs):
+        return {"origin": origin.isoformat(), "skipped": "this origin and input are already forecast"}
+
+    load = fleet.with_shard(delta.read(spark, source, version), spark, isolated)
+    shard_ids = spark.range(settings.slots).select(F.col("id").cast("int").alias("shard_id"))
+    if isolated:
+        shard_ids = shard_ids.union(spark.createDataFrame([(s,) for s in isolated.values()], "shard_id int"))
+    fitted = fleet.fit(fleet.shard_series(load, shard_ids, settings, origin), settings, origin).persist()
+    try:
+        errors = fleet.pooled_errors(fitted)
+        factor = pooling.common_factor(errors)
+        z, coverage = pooling.calibrate(errors, factor, settings.forecast.seed)
+        rows = fleet.as_load_forecast(fitted, settings, origin, factor, version).persist()
+        summary = _forecast_summary(rows, settings)
+        require("load_forecast", summary, settings)
+        _write_patterns(spark, settings, rows, isolated, origin)
+        _write_calibration(spark, settings, origin, z, coverage, errors.size)
+        delta.replace_where(rows, path, _origin_condition(origin), {**inputs, "z": z})
+        fallbacks = rows.where("fallback_reason <> ''").select("shard_id", "fallback_reason").distinct().count()
+        return {"origin": origin.isoformat(), "shards": int(summary["shards"].iloc[0]), "fallbacks": fallbacks, "z": z}
+    finally:
+        fitted.unpersist()
+
+
+def _as_json(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {**inputs, "isolated": [list(pair) for pair in inputs["isolated"]]}
+
+
+def _origin_condition(origin: datetime) -> str:
+    return f"origin_day = DATE'{origin.date()}' AND origin = TIMESTAMP'{origin.replace(tzinfo=None).isoformat(sep=' ')}'"
+
+
+def _forecast_summary(rows: DataFrame, settings: Settings) -> pd.DataFrame:
+    steps = settings.forecast.horizon_hours * 60 // settings.forecast.grain_minutes
+    crossed = (F.col("q05") > F.col("q50")) | (F.col("q50") > F.col("q95")) | (F.col("q95") > F.col("q99"))
+    bad = F.col("mean").isNull() | F.isnan("mean") | (F.col("mean") < 0) | F.isnan("q95") | (F.col("spread_own") < 0)
+    summary: pd.DataFrame = rows.agg(
+        F.countDistinct("shard_id").alias("shards"),
+        (F.count("*") - F.countDistinct("shard_id") * steps).alias("missing_steps"),
+        F.sum(F.when(crossed, 1).otherwise(0)).alias("crossed_quantiles"),
+        F.sum(F.when(bad, 1).otherwise(0)).alias("bad_values"),
+        F.avg(F.when(F.col("fallback_reason") != "", 1).otherwise(0)).alias("fallback_share"),
+    ).toPandas()
+    return summary.assign(missing_shards=settings.slots - summary["shards"].clip(upper=settings.slots))
+
+
+def _write_patterns(
+    spark: SparkSession, settings: Settings, rows: DataFrame, isolated: dict[str, int], origin: datetime
+) -> None:
+    observed = fleet.with_shard(delta.read(spark, settings.table("query_pattern_observed")), spark, isolated)
+    patterns = fleet.query_patterns(observed, rows.select("shard_id", "interval_start").distinct(), origin).persist()
+    try:
+        sums = patterns.groupBy("shard_id", "interval_start").agg(F.sum("probability").alias("total"))
+        bounds: pd.DataFrame = sums.agg(
+            F.count("*").alias("intervals"),
+            F.coalesce(F.max(F.abs(F.col("total") - 1)), F.lit(0.0)).alias("worst_sum"),
+        ).toPandas()
+        lowest = patterns.agg(F.coalesce(F.min("probability"), F.lit(0.0))).first()
+        require("query_pattern", bounds.assign(lowest_probability=float(lowest[0])), settings)
+        path = QUERY_PATTERN.ensure(spark, settings)
+        delta.replace_where(patterns, path, _origin_condition(origin), {"origin": origin.isoformat()})
+    finally:
+        patterns.unpersist()
+
+
+def _write_calibration(
+    spark: SparkSession, settings: Settings, origin: datetime, z: float, coverage: float, count: int
+) -> None:
+    frame = pd.DataFrame([{"origin": origin, "z": z, "coverage": coverage, "intervals": int(count)}])
+    require("calibration_state", frame, settings)
+    rows = spark.createDataFrame([(origin, z, coverage, int(count))], CALIBRATION_STATE.schema)
+    where = f"origin = TIMESTAMP'{origin.replace(tzinfo=None).isoformat(sep=' ')}'"
+    delta.replace_where(rows, CALIBRATION_STATE.ensure(spark, settings), where, {"origin": origin.isoformat()})

@@ -1,0 +1,27 @@
+"""Forecasts the load of every shard from the newest complete hour on, and what its queries will ask for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from foreshard.lake import job
+from foreshard.settings import Settings
+
+
+def main() -> int:
+    return job.run("forecast_load", job.parser(__doc__ or "").parse_args(), work)
+
+
+def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from foreshard.forecast.publish import forecast_load
+    from foreshard.local.postgres import resolve_url
+    from foreshard.routing import store
+
+    snapshot = store.current(resolve_url(settings), settings.pool_id)
+    return forecast_load(spark, settings, dict(snapshot.isolated) if snapshot else {})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
