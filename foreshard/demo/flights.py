@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from foreshard.demo.corruption import DAMAGES, Record, damaged
 from foreshard.demo.departures import OPERATIONS, Departures, read_departures
-from foreshard.demo.lookups import LookupDraw, QueryHour, expected_lookups, hours_between, thanksgiving_spell
+from foreshard.demo.lookups import SEATS_PER_LOOKUP, LookupDraw, QueryHour, expected_lookups, hours_between, thanksgiving_spell
 from foreshard.hashing import entity_slot
 from foreshard.model import Layout, Node
 
@@ -59,14 +59,16 @@ def pipelines(peak_load: float) -> tuple[Node, ...]:
     return tuple(Node(name, round(unit * part, 4)) for name, part in parts.items())
 
 
-def expected_load(start: datetime, end: datetime, slot_bits: int) -> npt.NDArray[np.float64]:
+def expected_load(
+    start: datetime, end: datetime, slot_bits: int, seats_per_lookup: float = SEATS_PER_LOOKUP
+) -> npt.NDArray[np.float64]:
     """Expected requests per second of every slot without the hot spell, shape (hours, slots). No draw is involved."""
     departures = read_departures()
     entities, inverse = np.unique(departures.entity, return_inverse=True)
     slot = np.array([entity_slot(str(e), slot_bits) for e in entities])[inverse]
     load = []
     for hour in hours_between(start, end):
-        rows, expected = expected_lookups(departures, hour)
+        rows, expected = expected_lookups(departures, hour, seats_per_lookup)
         load.append(np.bincount(slot[rows], expected, 1 << slot_bits) / 3600.0)
     return np.array(load)
 
@@ -82,17 +84,19 @@ def write_landing(
     bad_rows: int = 12,
     hot_evenings: Sequence[date] = HOT_EVENINGS,
     hot_per_hour: float = HOT_PER_HOUR,
+    seats_per_lookup: float = SEATS_PER_LOOKUP,
 ) -> LandingSummary:
     """Writes the files that land in the UTC hours start ≤ h < end under `landing`, each whole or not at all.
 
     `usage_record/<hour>/departures.jsonl` holds the departures that landed in the hour, `query_record/<hour>/gateway.jsonl` the
     lookups that finished in it; the latter say that `layout` routed them. The `bad_rows` are spread over START to END.
+    Fewer queries come with more `seats_per_lookup`.
     Raises ForeshardError if the hours are not whole or the layout does not hold a slot.
     """
     departures = read_departures()
     hot = thanksgiving_spell(departures, hot_evenings, hot_per_hour)
     usage = _UsageFeed(departures, seed, bad_rows)
-    lookups = LookupDraw(departures, hot, layout, nodes, slot_bits, seed)
+    lookups = LookupDraw(departures, hot, layout, nodes, slot_bits, seed, seats_per_lookup)
     names = [n.node_id for n in nodes]
     total = _Totals()
     for hour in hours_between(start, end):

@@ -1,6 +1,6 @@
 """The demo's queries: people who look a flight up. Drawn with a seed, because nobody logged the real ones.
 
-How many is a Poisson draw around `expected_lookups`: one per `SEATS_PER_LOOKUP` seats over the eight hours before the scheduled
+How many is a Poisson draw around `expected_lookups`: one per few seats over the eight hours before the scheduled
 time, rising linearly towards it, and more for as long as the flight is late. Every hour has its own generator, so what an hour
 holds does not depend on which other hours are drawn. Where each query went is drawn too: history was routed by the hash layout.
 """
@@ -61,25 +61,29 @@ def thanksgiving_spell(departures: Departures, evenings: Sequence[date], per_hou
     return HotSpell(chosen, tuple(end - (len(_HOT_PROFILE) - 1) * _HOUR for end in ends), per_hour)
 
 
-def expected_lookups(departures: Departures, hour: np.datetime64) -> tuple[Integers, Floats]:
+def expected_lookups(
+    departures: Departures, hour: np.datetime64, seats_per_lookup: float = SEATS_PER_LOOKUP
+) -> tuple[Integers, Floats]:
     """The departures looked up within the hour (rows) and how many lookups of each are expected."""
     earliest = hour - np.timedelta64(int(LATE_HOURS), "h")
     latest = hour + np.timedelta64(1 + int(LEAD_HOURS), "h")
     first, last = np.searchsorted(departures.scheduled, np.array([earliest, latest], "datetime64[s]"))
     rows = np.arange(first, last)
     until = _lookups_until(departures, rows, np.array([hour, hour + _HOUR], "datetime64[s]"))
-    expected = until[1] - until[0]
+    expected = (until[1] - until[0]) / seats_per_lookup
     return rows[expected > 0], expected[expected > 0]
 
 
 def _lookups_until(departures: Departures, rows: Integers, moments: Times) -> Floats:
-    """Lookups of each departure up to each moment, shape (moments, rows): the integral of the rate, which is linear in time."""
+    """Lookups of each departure up to each moment, shape (moments, rows): the integral of a rate that is linear in time.
+
+    Scaled so that a departure has as many as it has seats by its scheduled time.
+    """
     after = _hours(moments[:, None] - departures.scheduled[None, rows])
-    height = departures.seats[rows] / SEATS_PER_LOOKUP
     before = np.clip(1 + after / LEAD_HOURS, 0, 1) ** 2
     late = np.clip(after, 0, _late_hours(departures, rows)[None, :])
     # The rate goes on from where it stood at the scheduled time, and half as much again for every hour of delay.
-    total: Floats = height[None, :] * (before + 2 / LEAD_HOURS * (late + late**2 / 4))
+    total: Floats = departures.seats[None, rows] * (before + 2 / LEAD_HOURS * (late + late**2 / 4))
     return total
 
 
@@ -111,8 +115,17 @@ class QueryHour:
 class LookupDraw:
     """Draws the queries of any hour: the same ones for the same departures, layout, nodes and seed. O(queries) per hour."""
 
-    def __init__(self, departures: Departures, hot: HotSpell, layout: Layout, nodes: Sequence[Node], slot_bits: int, seed: int):
-        self.departures, self.hot, self.seed = departures, hot, seed
+    def __init__(
+        self,
+        departures: Departures,
+        hot: HotSpell,
+        layout: Layout,
+        nodes: Sequence[Node],
+        slot_bits: int,
+        seed: int,
+        seats_per_lookup: float = SEATS_PER_LOOKUP,
+    ) -> None:
+        self.departures, self.hot, self.seed, self.seats_per_lookup = departures, hot, seed, seats_per_lookup
         entities, self._entity = np.unique(departures.entity, return_inverse=True)
         self._slot = np.array([entity_slot(str(e), slot_bits) for e in entities])
         self._capacity = np.array([n.capacity for n in nodes])
@@ -125,7 +138,7 @@ class LookupDraw:
 
     def expected(self, hour: np.datetime64) -> tuple[Integers, Floats]:
         """As `expected_lookups`, with the hot spell as one more row at the end when it is on."""
-        rows, expected = expected_lookups(self.departures, hour)
+        rows, expected = expected_lookups(self.departures, hour, self.seats_per_lookup)
         extra = self.hot.expected(hour)
         if extra:
             rows, expected = np.append(rows, self.hot.departure), np.append(expected, extra)
@@ -156,7 +169,8 @@ class LookupDraw:
         """A moment within the hour for each query, while its flight is looked up; milliseconds."""
         scheduled = self.departures.scheduled[rows]
         ends = scheduled + (_late_hours(self.departures, rows) * 3600).astype("timedelta64[s]")
-        hot = rows == self.hot.departure
+        # The spell's crowd does not stop when the flight has left.
+        hot = (rows == self.hot.departure) & (self.hot.expected(hour) > 0)
         low = np.where(hot, hour, np.maximum(hour, scheduled - np.timedelta64(int(LEAD_HOURS), "h")))
         high = np.where(hot, hour + _HOUR, np.minimum(hour + _HOUR, ends))
         span = (high - low).astype("timedelta64[ms]").astype(np.float64)
