@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from foreshard.local.postgres import EmbeddedPostgres
+from foreshard.model import Policy, Replica
 from foreshard.routing import database as control_plane
+from foreshard.routing import pool, store
+from foreshard.routing.snapshot import Snapshot
+from foreshard.settings import NodeSettings, Settings
 
 _numbers = itertools.count()
 
@@ -37,3 +41,45 @@ def database(postgres: EmbeddedPostgres, postgres_url: str) -> str:
     url = postgres.create_database(f"test_{next(_numbers)}")
     control_plane.migrate(url)
     return url
+
+
+@pytest.fixture
+def pool_settings() -> Settings:
+    """A pool of four slots over three nodes, two full replicas each."""
+    return Settings(
+        pool_id="usage",
+        slot_bits=2,
+        nodes=(NodeSettings("a", 10.0), NodeSettings("b", 10.0), NodeSettings("c", 20.0, url="http://c")),
+        policy=Policy(min_full_replicas=2),
+    )
+
+
+@pytest.fixture
+def snapshot(pool_settings: Settings) -> Snapshot:
+    """Epoch 1 of that pool, not yet published."""
+    nodes_of_shard = (("a", "b"), ("b", "c"), ("c", "a"), ("a", "c"))
+    return Snapshot(
+        pool_id=pool_settings.pool_id,
+        epoch=1,
+        parent=0,
+        slot_bits=pool_settings.slot_bits,
+        interval_seconds=3600,
+        recent_days=7,
+        months_days=90,
+        nodes=tuple(node.as_node() for node in pool_settings.nodes),
+        replicas=tuple(Replica(shard, node) for shard, nodes in enumerate(nodes_of_shard) for node in nodes),
+    )
+
+
+@pytest.fixture
+def registered(database: str, pool_settings: Settings) -> str:
+    """A fresh database with the pool registered and nothing published."""
+    pool.register(database, pool_settings)
+    return database
+
+
+@pytest.fixture
+def published(registered: str, snapshot: Snapshot) -> str:
+    """A fresh database with the pool and its epoch 1."""
+    store.publish(registered, snapshot, expected_epoch=0, published_by="test", reason="first layout")
+    return registered
