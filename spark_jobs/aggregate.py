@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
 import sys
 from typing import Any
 
@@ -21,9 +23,16 @@ def main() -> int:
 
 
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from foreshard.local.postgres import resolve_url
+    from foreshard.transition import lease, store
     from foreshard.usage.aggregate import aggregate
 
-    return aggregate(spark, settings, arguments.start, arguments.end).as_document()
+    url = resolve_url(settings)
+    holder = f"aggregate {arguments.start:%Y-%m-%dT%H} on {socket.gethostname()}, process {os.getpid()}"
+    with lease.held(url, f"{settings.pool_id}/aggregate", holder, ttl_seconds=60, wait_seconds=300):
+        result = aggregate(spark, settings, arguments.start, arguments.end)
+    store.mark_files_applied(url, settings.pool_id, result.files["usage_record"], result.versions["usage_hourly"])
+    return result.as_document()
 
 
 if __name__ == "__main__":

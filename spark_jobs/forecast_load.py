@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import socket
 import sys
 from typing import Any
 
@@ -18,9 +20,13 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.forecast.publish import forecast_load
     from foreshard.local.postgres import resolve_url
     from foreshard.routing import store
+    from foreshard.transition import lease
 
-    snapshot = store.current(resolve_url(settings), settings.pool_id)
-    return forecast_load(spark, settings, dict(snapshot.isolated) if snapshot else {})
+    url = resolve_url(settings)
+    snapshot = store.current(url, settings.pool_id)
+    holder = f"forecast_load on {socket.gethostname()}, process {os.getpid()}"
+    with lease.held(url, f"{settings.pool_id}/forecast", holder, ttl_seconds=60, wait_seconds=300):
+        return forecast_load(spark, settings, dict(snapshot.isolated) if snapshot else {})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Step 7: what came, against what was forecast and published."""

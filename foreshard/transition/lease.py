@@ -7,6 +7,7 @@ the database server's clock, so that the clocks of holders do not matter.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -66,12 +67,13 @@ def check(cursor: RealDictCursor, lease: Lease) -> None:
 
 
 @contextmanager
-def held(url: str, name: str, holder: str, ttl_seconds: float) -> Iterator[Lease]:
+def held(url: str, name: str, holder: str, ttl_seconds: float, wait_seconds: float = 0.0) -> Iterator[Lease]:
     """Holds a lease for the block: renewed every third of its time in a background thread, released at the end.
 
-    A lease lost on the way does not interrupt the block: the write that shows it is refused.
+    Waits up to `wait_seconds` for another holder, then is refused. A lease lost on the way does not interrupt the block:
+    the write that shows it is refused.
     """
-    lease = acquire(url, name, holder, ttl_seconds)
+    lease = _acquire_within(url, name, holder, ttl_seconds, wait_seconds)
     ended = threading.Event()
     thread = threading.Thread(target=_keep, args=(url, lease, ttl_seconds, ended), name=f"lease {name}", daemon=True)
     thread.start()
@@ -82,6 +84,17 @@ def held(url: str, name: str, holder: str, ttl_seconds: float) -> Iterator[Lease
         thread.join()
         with suppress(ForeshardError):  # an unreachable server lets it expire; the block's own error matters more
             release(url, lease)
+
+
+def _acquire_within(url: str, name: str, holder: str, ttl_seconds: float, wait_seconds: float) -> Lease:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return acquire(url, name, holder, ttl_seconds)
+        except Refused:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(min(_RETRY_SECONDS, wait_seconds))
 
 
 def _keep(url: str, lease: Lease, ttl_seconds: float, ended: threading.Event) -> None:

@@ -28,7 +28,7 @@ from foreshard.usage.records import KINDS, RecordKind, accepted, judged, refused
 
 @dataclass(frozen=True)
 class AggregateResult:
-    """What one aggregation did: counts per record table, rewritten rows and the new version per product."""
+    """What one aggregation did: counts and files (hour/name) per record table, rewritten rows and new version per product."""
 
     counts: dict[str, AppendCounts]
     files: dict[str, list[str]]
@@ -76,7 +76,7 @@ def _aggregate_kind(spark: SparkSession, settings: Settings, kind: RecordKind, s
     for product in (p for p in PRODUCTS if p.source is kind):
         rewritten[product.table.name] = _bring_up_to_date(spark, settings, product, source_version, start, end)
         versions[product.table.name] = delta.latest_version(spark, settings.table(product.table.name))
-    return _Part(counts, files, rewritten, versions)
+    return _Part(counts, ["/".join(path.split("/")[-2:]) for path in files], rewritten, versions)
 
 
 def _take_in(spark: SparkSession, settings: Settings, kind: RecordKind, paths: list[str]) -> AppendCounts:

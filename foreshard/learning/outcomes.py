@@ -1,0 +1,134 @@
+"""Scores of published forecasts and corrections per node, from the loads and query records that came since.
+
+Scored intervals are those complete since the last run; a run rewrites them whole, so repeating it changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from foreshard.checks.gate import require
+from foreshard.errors import ForeshardError
+from foreshard.forecast.fleet import with_shard
+from foreshard.lake import delta
+from foreshard.lake.tables import FORECAST_SCORE, LOAD_FORECAST, NODE_CORRECTION
+from foreshard.settings import Settings
+
+# A correction is a factor on a node's predicted load. Each run moves it by at most this much, and it decays toward 1.
+STEP = 0.1
+DECAY = 0.9
+LOWEST, HIGHEST = 0.5, 2.0
+CORRECTION_HOURS = 6
+
+
+def learn(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> dict[str, Any]:
+    """Scores forecasts up to the watermark and corrects nodes; raises ForeshardError if nothing was aggregated yet."""
+    said = delta.commit_metadata(spark, settings.table("query_load"), "complete_to")
+    if not said:
+        raise ForeshardError("there is no query_load to learn from; run the aggregate job first")
+    upto = datetime.fromisoformat(said["complete_to"])
+    scored = _score(spark, settings, isolated, upto)
+    corrected = _correct(spark, settings, upto)
+    return {"upto": upto.isoformat(), "scored": scored, "corrected_nodes": corrected}
+
+
+def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], upto: datetime) -> int:
+    path = FORECAST_SCORE.ensure(spark, settings)
+    forecasts = settings.table("load_forecast")
+    if not delta.exists(spark, forecasts):
+        return 0
+    done = delta.commit_metadata(spark, path, "scored_to").get("scored_to")
+    oldest = upto - timedelta(hours=settings.forecast.horizon_hours)
+    # Late rows restate intervals already scored, so those within the horizon are scored again.
+    start = min(datetime.fromisoformat(done), oldest) if done else oldest
+    rows = scores(spark, settings, isolated, start, upto).persist()
+    try:
+        summary: pd.DataFrame = rows.agg(
+            F.count("*").alias("rows"),
+            F.coalesce(F.sum(F.when(F.col("actual").isNull(), 1).otherwise(0)), F.lit(0)).alias("rows_without_actual"),
+            F.coalesce(F.sum(F.when(F.isnan("mean") | (F.col("mean") < 0), 1).otherwise(0)), F.lit(0)).alias("bad_values"),
+            (F.count("*") - F.countDistinct("shard_id", "interval_start", "origin")).alias("repeated_keys"),
+            F.avg(F.when(F.col("actual") <= F.col("q95"), 1.0).otherwise(0.0)).alias("coverage_95"),
+        ).toPandas()
+        require("forecast_score", summary, settings)
+        hours = [start + timedelta(hours=h) for h in range(int((upto - start) / timedelta(hours=1)))]
+        where = f"{delta.days_condition([h.date() for h in hours])} AND {delta.hours_condition(hours, 'interval_start')}"
+        delta.replace_where(rows, path, where, {"scored_to": upto.isoformat()})
+        return int(summary["rows"].iloc[0])
+    finally:
+        rows.unpersist()
+
+
+def scores(spark: SparkSession, settings: Settings, isolated: dict[str, int], start: datetime, upto: datetime) -> DataFrame:
+    """Every forecast of the intervals start ≤ t < upto beside what came and what the seasonal naive would have said.
+
+    Loads are weighted requests per second; `naive` is the load at the same time a week before. Columns of `forecast_score`.
+    """
+    seconds = settings.forecast.grain_minutes * 60
+    load = with_shard(delta.read(spark, settings.table("query_load")), spark, isolated)
+    reach = load.where((F.col("interval_start") >= F.lit(start - timedelta(days=7))) & (F.col("interval_start") < F.lit(upto)))
+    rates = reach.groupBy("shard_id", "interval_start").agg((F.sum("load") / seconds).cast("double").alias("rate")).persist()
+    week_ago = rates.select(
+        "shard_id", (F.col("interval_start") + F.expr("INTERVAL 7 DAYS")).alias("interval_start"), F.col("rate").alias("naive")
+    )
+    due = (F.col("interval_start") >= F.lit(start)) & (F.col("interval_start") < F.lit(upto))
+    forecasts = delta.read(spark, LOAD_FORECAST.ensure(spark, settings)).where(due)
+    keys = ["shard_id", "interval_start"]
+    steps = (F.unix_timestamp("interval_start") - F.unix_timestamp("origin")) / seconds + 1
+    joined = forecasts.join(rates, keys, "left").join(week_ago, keys, "left")
+    return joined.select(
+        *keys,
+        "origin",
+        "model",
+        steps.cast("int").alias("horizon_steps"),
+        F.coalesce("rate", F.lit(0.0)).alias("actual"),
+        "mean",
+        "q95",
+        F.coalesce("naive", F.lit(0.0)).alias("naive"),
+        F.to_date("interval_start").alias("day"),
+    )
+
+
+def _correct(spark: SparkSession, settings: Settings, upto: datetime) -> int:
+    path = NODE_CORRECTION.ensure(spark, settings)
+    since = upto - timedelta(hours=CORRECTION_HOURS)
+    queries = delta.read(spark, settings.table("query_record")).where(
+        F.col("day").between(since.date(), upto.date())
+        & (F.col("event_time") >= F.lit(since))
+        & (F.col("event_time") < F.lit(upto))
+        & (F.col("predicted_load") > 0)
+    )
+    seen = queries.groupBy("node_id").agg(
+        (F.sum("load_after") / F.sum("predicted_load")).alias("ratio"), F.count("*").alias("queries")
+    )
+    newest = Window.partitionBy("node_id").orderBy(F.col("origin").desc())
+    before = (
+        delta.read(spark, path)
+        .where(F.col("origin") < F.lit(upto))
+        .withColumn("rank", F.row_number().over(newest))
+        .where("rank = 1")
+        .select("node_id", F.col("correction").alias("previous"))
+    )
+    decayed = 1 + (F.coalesce("previous", F.lit(1.0)) - 1) * DECAY
+    step = F.greatest(F.lit(-STEP), F.least(F.lit(STEP), F.col("ratio") - decayed))
+    corrected = seen.join(before, "node_id", "left").select(
+        "node_id",
+        F.lit(upto).alias("origin"),
+        F.greatest(F.lit(LOWEST), F.least(F.lit(HIGHEST), decayed + step)).alias("correction"),
+        "queries",
+        F.lit(upto.date()).alias("day"),
+    )
+    rows = corrected.persist()
+    try:
+        summary: pd.DataFrame = rows.select("node_id", "correction", "queries").toPandas()
+        require("node_correction", summary, settings)
+        where = f"day = DATE'{upto.date()}' AND origin = TIMESTAMP'{upto.replace(tzinfo=None).isoformat(sep=' ')}'"
+        delta.replace_where(rows, path, where, {"corrected_to": upto.isoformat()})
+        return len(summary)
+    finally:
+        rows.unpersist()

@@ -1,0 +1,94 @@
+"""Copying segments of usage_hourly into serving tables at a pinned version, and keeping the copies up to the source.
+
+A copy replaces whole segments (a slot's rows of some days) by the source's rows at one version, so that repeating it after
+a kill at any point gives the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from foreshard.lake import delta
+from foreshard.lake.tables import serving
+from foreshard.settings import Settings
+from foreshard.transition.holdings import KEY, Holding, from_metadata, to_metadata, with_copies
+
+EVERYTHING_SINCE = date(1, 1, 1)
+
+
+def held(spark: SparkSession, settings: Settings, node_id: str) -> dict[int, Holding]:
+    """What the node's serving table holds."""
+    return from_metadata(delta.commit_metadata(spark, settings.table(f"serving/{node_id}"), KEY))
+
+
+def source_rows(
+    spark: SparkSession, settings: Settings, version: int, coverage: Mapping[int, date | None], isolated: Mapping[str, int]
+) -> DataFrame:
+    """The source's rows at one version for some shards, from each one's first covered day on, with `shard_id`.
+
+    `coverage`: shard → first day, None for all. `isolated`: entity → its own shard.
+    """
+    source = delta.read(spark, settings.table("usage_hourly"), version)
+    slots = [s for s in coverage if s < settings.slots]
+    rows = source.where(F.col("slot").isin(slots)).withColumn("shard_id", F.col("slot"))
+    own = [(entity, shard) for entity, shard in isolated.items() if shard in coverage]
+    if own:
+        names = F.broadcast(spark.createDataFrame(own, "entity_id string, shard_id int"))
+        rows = rows.unionByName(source.join(names, "entity_id"))
+    hot = {shard: day for shard, day in coverage.items() if day is not None}
+    if hot:
+        first = spark.createDataFrame(list(hot.items()), "shard_id int, first_day date")
+        rows = rows.join(F.broadcast(first), "shard_id", "left").where("first_day IS NULL OR day >= first_day")
+    return rows.select(*serving("any").schema.names)
+
+
+def copy_shards(
+    spark: SparkSession,
+    settings: Settings,
+    node_id: str,
+    coverage: Mapping[int, date | None],
+    version: int,
+    isolated: Mapping[str, int],
+) -> None:
+    """Replaces the node's copies of these shards by the source at `version`, and says so in the same commit."""
+    path = serving(node_id).ensure(spark, settings)
+    copies = {shard: Holding(version, day) for shard, day in coverage.items()}
+    after = with_copies(held(spark, settings, node_id), copies)
+    rows = source_rows(spark, settings, version, coverage, isolated)
+    # One file per shard: a pipeline that loads a shard then reads one file.
+    written = rows.repartition(settings.spark.shuffle_partitions, "shard_id").sortWithinPartitions(
+        "shard_id", "entity_id", "hour"
+    )
+    delta.replace_where(written, path, _shards_condition(coverage), to_metadata(after, version))
+
+
+def follow(spark: SparkSession, settings: Settings, node_id: str, version: int, isolated: Mapping[str, int]) -> int:
+    """Brings the node's copies to the source's `version` by replacing the segments changed since; returns how many days.
+
+    Nothing is written if every copy is there already.
+    """
+    holdings = held(spark, settings, node_id)
+    behind = {shard: h for shard, h in holdings.items() if h.applied_version < version}
+    if not behind:
+        return 0
+    oldest = min(h.applied_version for h in behind.values())
+    changed = (
+        delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version).select("slot", "day").distinct().collect()
+    )
+    slots, days = {row["slot"] for row in changed}, {row["day"] for row in changed}
+    touched = {shard: h.covers_from for shard, h in behind.items() if shard in slots or shard >= settings.slots}
+    path = settings.table(f"serving/{node_id}")
+    after = with_copies(holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
+    rows = source_rows(spark, settings, version, touched, isolated).where(delta.days_condition(sorted(days)))
+    condition = f"{_shards_condition(touched)} AND {delta.days_condition(sorted(days))}"
+    delta.replace_where(rows.coalesce(1), path, condition, to_metadata(after, version))
+    return len(days)
+
+
+def _shards_condition(shard_ids: Iterable[int]) -> str:
+    listed: Sequence[int] = sorted(shard_ids)
+    return f"shard_id IN ({', '.join(map(str, listed))})" if listed else "false"

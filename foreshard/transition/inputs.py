@@ -1,0 +1,174 @@
+"""What a plan is made from, read without Spark: the current layout, the nodes, the newest forecasts and the sizes of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import duckdb
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from foreshard.errors import ForeshardError
+from foreshard.lake.metadata import parse_metadata
+from foreshard.model import Layout, Node, PlacementProblem, ShardLoad
+from foreshard.routing import store as routing_store
+from foreshard.routing.pool import read_nodes, read_pool
+from foreshard.routing.snapshot import PredictedLoad
+from foreshard.settings import Settings
+
+
+@dataclass(frozen=True)
+class ShardSize:
+    """Bytes of a shard's rows in usage_hourly: all of them, and those from a hot replica's first day on."""
+
+    full: int
+    hot: int
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """The newest forecast of the pool: one ShardLoad per shard (sizes still zero) over `steps`, and z for sums."""
+
+    origin: datetime
+    input_version: int
+    z: float
+    steps: tuple[datetime, ...]
+    shards: tuple[ShardLoad, ...]
+
+    def predicted(self) -> tuple[PredictedLoad, ...]:
+        """Each shard's mean at each step, as gateways weigh by it."""
+        return tuple(PredictedLoad(s.shard_id, t, m) for s in self.shards for t, m in zip(self.steps, s.mean, strict=True))
+
+
+def placement_problem(settings: Settings, url: str, forecasts: Forecasts) -> PlacementProblem:
+    """The problem as of now; raises ForeshardError if the pool is not initialised."""
+    pool = read_pool(url, settings.pool_id)
+    snapshot = routing_store.current(url, settings.pool_id)
+    if snapshot is None:
+        raise ForeshardError(f"pool {settings.pool_id} has no published epoch; run `foreshard init`")
+    covers_from = hot_since(forecasts.origin, pool.policy.hot_replica_days)
+    isolated = dict(snapshot.isolated)
+    sizes = shard_sizes(settings, covers_from, isolated)
+    none = ShardSize(0, 0)
+    shards = tuple(
+        replace(s, bytes_full=sizes.get(s.shard_id, none).full, bytes_hot=sizes.get(s.shard_id, none).hot)
+        for s in forecasts.shards
+    )
+    return PlacementProblem(
+        pool_id=settings.pool_id,
+        layout=Layout(snapshot.epoch, snapshot.replicas),
+        nodes=_corrected(settings, read_nodes(url, settings.pool_id)),
+        shards=shards,
+        policy=replace(pool.policy, risk_z=forecasts.z),
+        steps=forecasts.steps,
+        covers_from=covers_from,
+    )
+
+
+def _corrected(settings: Settings, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The nodes with what was learnt of them: one that comes out busier than predicted counts as that much smaller."""
+    table = _open(settings, "node_correction")
+    if table is None:
+        return nodes
+    newest: dict[str, tuple[datetime, float]] = {}
+    for row in table.to_pyarrow_table(columns=["node_id", "origin", "correction"]).to_pylist():
+        newest[row["node_id"]] = max(newest.get(row["node_id"], (row["origin"], 1.0)), (row["origin"], row["correction"]))
+    return tuple(replace(n, capacity=n.capacity / newest[n.node_id][1]) if n.node_id in newest else n for n in nodes)
+
+
+def hot_since(origin: datetime, days: int) -> date:
+    """The first day of a hot replica made now: a query for the last `days` days reaches into that many and one more."""
+    return (origin - timedelta(days=days + 1)).date()
+
+
+def newest_forecasts(settings: Settings) -> Forecasts:
+    """The forecast of the newest origin; raises ForeshardError if there is none."""
+    table = _open(settings, "load_forecast")
+    said = _newest_metadata(table, "input_version") if table else {}
+    if table is None or not said:
+        raise ForeshardError("there is no load_forecast to plan from; run the forecast_load job first")
+    origin = datetime.fromisoformat(said["origin"])
+    rows = table.to_pyarrow_table(
+        partitions=[("origin_day", "=", origin.date().isoformat())],
+        columns=["shard_id", "interval_start", "origin", "mean", "spread_own", "spread_common"],
+    ).to_pylist()
+    recent = _recent_shares(settings, origin)
+    by_shard: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if _utc(row["origin"]) == origin:
+            by_shard.setdefault(row["shard_id"], []).append(row)
+    steps = sorted({_utc(row["interval_start"]) for own in by_shard.values() for row in own})
+    shards = []
+    for shard_id, own in sorted(by_shard.items()):
+        ordered = sorted(own, key=lambda row: _utc(row["interval_start"]))
+        shards.append(
+            ShardLoad(
+                shard_id=shard_id,
+                mean=tuple(row["mean"] for row in ordered),
+                spread_own=tuple(row["spread_own"] for row in ordered),
+                spread_common=tuple(tuple(row["spread_common"]) for row in ordered),
+                recent_share=recent.get(shard_id, 0.0),
+            )
+        )
+    return Forecasts(origin, int(said["input_version"]), float(said["z"]), tuple(steps), tuple(shards))
+
+
+def _recent_shares(settings: Settings, origin: datetime) -> dict[int, float]:
+    table = _open(settings, "query_pattern")
+    if table is None:
+        return {}
+    database = duckdb.connect()
+    database.register("patterns", table.to_pyarrow_dataset(partitions=[("origin_day", "=", origin.date().isoformat())]))
+    # The patterns of one origin and interval: the shares are those of the shard, whatever the interval.
+    relation = database.execute(
+        "SELECT shard_id, interval_start, sum(CASE WHEN time_interval = 'recent' THEN probability ELSE 0 END) "
+        "FROM patterns WHERE origin = $origin GROUP BY shard_id, interval_start ORDER BY interval_start",
+        {"origin": origin},
+    )
+    return {int(shard): min(float(share), 1.0) for shard, _, share in relation.fetchall()}
+
+
+def shard_sizes(settings: Settings, covers_from: date, isolated: Mapping[str, int]) -> dict[int, ShardSize]:
+    """Bytes per shard, from row counts and the table's mean bytes a row; an isolated entity counts in its slot as well."""
+    table = _open(settings, "usage_hourly")
+    if table is None:
+        return {}
+    files = table.get_add_actions(flatten=True)
+    columns = {name: files.column(name) for name in ("size_bytes", "num_records")}
+    records = sum(n or 0 for n in columns["num_records"].to_pylist())
+    per_row = sum(columns["size_bytes"].to_pylist()) / records if records else 0.0
+    database = duckdb.connect()
+    database.register("usage", table.to_pyarrow_dataset())
+    counted = database.execute(
+        "SELECT slot, CASE WHEN list_contains($names, entity_id) THEN entity_id ELSE '' END AS own, count(*), "
+        "count(*) FILTER (WHERE day >= $first) FROM usage GROUP BY ALL ORDER BY ALL",
+        {"names": list(isolated), "first": covers_from},
+    ).fetchall()
+    rows: dict[int, tuple[int, int]] = {}
+    for slot, entity, whole, hot in counted:
+        for shard in {slot, isolated.get(entity, slot)}:
+            before = rows.get(shard, (0, 0))
+            rows[shard] = (before[0] + whole, before[1] + hot)
+    return {shard: ShardSize(round(whole * per_row), round(hot * per_row)) for shard, (whole, hot) in rows.items()}
+
+
+def _open(settings: Settings, name: str) -> DeltaTable | None:
+    try:
+        return DeltaTable(settings.table(name))
+    except TableNotFoundError:
+        return None
+
+
+def _newest_metadata(table: DeltaTable, key: str) -> dict[str, Any]:
+    for commit in table.history(50):
+        said = parse_metadata(commit.get("userMetadata"))
+        if key in said:
+            return said
+    return {}
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,167 @@
+"""The steps of the reshard DAG that need no Spark: propose a plan, record the decision, publish, wait, retire.
+
+Each may be repeated after a kill: it goes on where the records in Postgres say it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from foreshard.errors import ForeshardError, Refused
+from foreshard.local.postgres import resolve_url
+from foreshard.model import Layout, MoveKind, Plan
+from foreshard.placement import codec, initial_layout, solve
+from foreshard.routing import store as routing_store
+from foreshard.routing.pool import read_nodes, read_pool
+from foreshard.routing.snapshot import PredictedLoad, Snapshot
+from foreshard.settings import Settings
+from foreshard.transition import lease, store
+from foreshard.transition.first_plan import first_plan
+from foreshard.transition.inputs import Forecasts, newest_forecasts, placement_problem
+from foreshard.transition.retire import drop_shards
+
+_LEASE_SECONDS = 60
+_WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ProposedPlan:
+    """What planning came to. An empty `plan_id` means there is nothing to publish, and `summary` says why."""
+
+    plan_id: str
+    moves: int
+    bytes: int
+    needs_approval: bool
+    summary: str
+
+
+def propose(settings: Settings) -> ProposedPlan:
+    """Plans from the newest forecasts and stores the plan; within the policy's limits it is approved at once.
+
+    A plan without moves still carries new weights and forecasts to the gateways.
+    """
+    url = resolve_url(settings)
+    forecasts = newest_forecasts(settings)
+    problem = placement_problem(settings, url, forecasts)
+    current = routing_store.current(url, settings.pool_id)
+    plan = solve(problem, seed=settings.forecast.seed)
+    if current and not plan.moves and _same(current, plan.layout, forecasts):
+        return ProposedPlan("", 0, 0, False, f"epoch {current.epoch} already has this forecast and these weights")
+    store.save_plan(url, plan, codec.plan_to_document(plan))
+    state = store.read_plan(url, settings.pool_id, plan.plan_id).state
+    if state in ("rejected", "published", "done"):
+        return ProposedPlan("", 0, 0, False, f"plan {plan.plan_id} was made from these inputs before and is {state}")
+    policy = problem.policy
+    needs_approval = (
+        state == "proposed"
+        and bool(plan.moves)
+        and (plan.metrics.moves > policy.auto_approve_moves or plan.metrics.bytes_moved > policy.auto_approve_bytes)
+    )
+    if state == "proposed" and not needs_approval:
+        store.record_approval(url, settings.pool_id, plan.plan_id, "approved", "within the auto-approve budget")
+    return ProposedPlan(plan.plan_id, plan.metrics.moves, plan.metrics.bytes_moved, needs_approval, plan.summary)
+
+
+def _same(current: Snapshot, layout: Layout, forecasts: Forecasts) -> bool:
+    return current.predicted == forecasts.predicted() and current.replicas == layout.replicas
+
+
+def propose_first(settings: Settings) -> Plan:
+    """Stores, approved, the plan that makes the plain hash layout from nothing: epoch 1."""
+    url = resolve_url(settings)
+    pool = read_pool(url, settings.pool_id)
+    nodes = read_nodes(url, settings.pool_id)
+    layout = initial_layout(list(range(settings.slots)), nodes, pool.policy, epoch=1)
+    plan = first_plan(settings.pool_id, layout)
+    store.save_plan(url, plan, codec.plan_to_document(plan))
+    if store.read_plan(url, settings.pool_id, plan.plan_id).state == "proposed":
+        store.record_approval(url, settings.pool_id, plan.plan_id, "approved", "foreshard init")
+    return plan
+
+
+def record_decision(settings: Settings, plan_id: str, decision: Literal["approved", "rejected"], by: str) -> None:
+    """Records a person's decision on a proposed plan."""
+    store.record_approval(resolve_url(settings), settings.pool_id, plan_id, decision, by)
+
+
+def publish(settings: Settings, plan_id: str) -> int:
+    """Publishes the plan's layout with the newest forecasts and returns the epoch; a repeat publishes nothing.
+
+    Refused if another epoch was published since the plan was made, or if a copy is not verified or has fallen behind.
+    """
+    url = resolve_url(settings)
+    record = store.read_plan(url, settings.pool_id, plan_id)
+    plan = codec.plan_from_document(record.document)
+    if record.state in ("published", "done"):
+        return plan.layout.epoch
+    with lease.held(url, f"{settings.pool_id}/publish", plan_id, _LEASE_SECONDS, _WAIT_SECONDS) as held:
+        snapshot = _snapshot(settings, url, plan)
+        routing_store.publish(
+            url,
+            snapshot,
+            expected_epoch=plan.base_epoch,
+            published_by="reshard",
+            reason=plan.summary or f"plan {plan_id}",
+            plan_id=plan_id,
+            lease=held,
+        )
+    positions = [m.position for m in store.read_moves(url, settings.pool_id, plan_id)]
+    if positions:
+        store.advance_moves(url, settings.pool_id, plan_id, positions, "published", "reshard")
+    store.unpin(url, settings.pool_id, "usage_hourly", plan_id)
+    return snapshot.epoch
+
+
+def _snapshot(settings: Settings, url: str, plan: Plan) -> Snapshot:
+    current = routing_store.current(url, settings.pool_id)
+    try:
+        predicted: tuple[PredictedLoad, ...] = newest_forecasts(settings).predicted()
+    except ForeshardError:
+        if plan.base_epoch:  # only the first epoch may go without a forecast
+            raise
+        predicted = ()
+    return Snapshot(
+        pool_id=settings.pool_id,
+        epoch=plan.base_epoch + 1,
+        parent=plan.base_epoch,
+        slot_bits=settings.slot_bits,
+        interval_seconds=settings.forecast.grain_minutes * 60,
+        recent_days=settings.age.recent_days,
+        months_days=settings.age.months_days,
+        nodes=read_nodes(url, settings.pool_id),
+        replicas=plan.layout.replicas,
+        isolated=current.isolated if current else (),
+        predicted=predicted,
+    )
+
+
+def unacknowledged(settings: Settings, plan_id: str) -> list[str]:
+    """The live gateways that have not adopted the plan's epoch yet."""
+    url = resolve_url(settings)
+    record = store.read_plan(url, settings.pool_id, plan_id)
+    return routing_store.unacknowledged(url, settings.pool_id, record.base_epoch + 1)
+
+
+def retire(settings: Settings, plan_id: str) -> int:
+    """Drops the copies that the plan's epoch no longer routes to; returns how many. Repeating it drops nothing more.
+
+    Refused while a live gateway has not acknowledged the epoch: it may still route there.
+    """
+    url = resolve_url(settings)
+    waiting = unacknowledged(settings, plan_id)
+    if waiting:
+        raise Refused(f"gateways {', '.join(waiting)} have not adopted plan {plan_id}'s epoch; nothing was retired")
+    moves = store.read_moves(url, settings.pool_id, plan_id)
+    dropped = [m for m in moves if m.kind in (MoveKind.MOVE, MoveKind.DROP) and m.state != "done"]
+    if dropped:
+        store.advance_moves(url, settings.pool_id, plan_id, [m.position for m in dropped], "retiring", "reshard")
+    for node_id in sorted({m.source for m in dropped}):
+        shards = [m.shard_id for m in dropped if m.source == node_id]
+        with lease.held(url, f"{settings.pool_id}/serving/{node_id}", plan_id, _LEASE_SECONDS, _WAIT_SECONDS):
+            drop_shards(settings, node_id, shards)
+        store.delete_replicas(url, settings.pool_id, [(shard, node_id) for shard in shards])
+    if moves:
+        store.advance_moves(url, settings.pool_id, plan_id, [m.position for m in moves], "done", "reshard")
+    store.set_plan_state(url, settings.pool_id, plan_id, "done", "reshard")
+    return len(dropped)

@@ -1,0 +1,28 @@
+"""Brings every node's serving copies to the newest version of usage_hourly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from foreshard.lake import job
+from foreshard.settings import Settings
+
+
+def main() -> int:
+    return job.run("follow_source", job.parser(__doc__ or "").parse_args(), work)
+
+
+def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from foreshard.local.postgres import resolve_url
+    from foreshard.routing import store
+    from foreshard.transition.warm_up import follow_source
+
+    url = resolve_url(settings)
+    snapshot = store.current(url, settings.pool_id)
+    return follow_source(spark, settings, url, dict(snapshot.isolated) if snapshot else {})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

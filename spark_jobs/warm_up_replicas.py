@@ -1,0 +1,30 @@
+"""Copies the replicas that a plan adds at a pinned version of the source, and verifies them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from foreshard.lake import job
+from foreshard.settings import Settings
+
+
+def main() -> int:
+    parser = job.parser(__doc__ or "")
+    parser.add_argument("--plan", required=True, help="the plan's id, as `foreshard plan show` prints it")
+    return job.run("warm_up_replicas", parser.parse_args(), work)
+
+
+def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from foreshard.local.postgres import resolve_url
+    from foreshard.routing import store
+    from foreshard.transition.warm_up import warm_up
+
+    url = resolve_url(settings)
+    snapshot = store.current(url, settings.pool_id)
+    return warm_up(spark, settings, url, arguments.plan, dict(snapshot.isolated) if snapshot else {})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
