@@ -49,6 +49,11 @@ class NodeActivity:
         """Load as last reported, decayed the way the node's own average decays, plus what was sent there since."""
         return self.load * math.exp(-max(0.0, now - self.load_at) / LOAD_SECONDS)
 
+    def moved(self, url: str) -> None:
+        """A node with a new address is a new process: the old one's failures say nothing of it."""
+        self.url, self.failures, self.ejected_until = url, 0, -math.inf
+        self.refused_until.clear()
+
     def sent(self, cost: float, now: float) -> None:
         self.in_flight += 1
         self.load = self.current_load(now) + cost / LOAD_SECONDS

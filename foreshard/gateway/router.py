@@ -107,7 +107,9 @@ class Router:
         """What the control plane says of a node: its address and state now, and the versions in its last heartbeat."""
         with self._lock:
             activity = self._of(node_id)
-            activity.url, activity.state = url or activity.url, state or activity.state
+            if url and url != activity.url:
+                activity.moved(url)
+            activity.state = state or activity.state
             for shard_id, version in (applied or {}).items():
                 activity.applied[shard_id] = max(version, activity.applied.get(shard_id, version))
 

@@ -107,7 +107,7 @@ class ServingCopy:
                 FROM {_table(shard_id)}
                 WHERE entity_id = $entity AND service_id = $service AND operation_id = $operation
                     AND hour >= $start AND hour < $end
-                GROUP BY ALL ORDER BY start"""
+                GROUP BY ALL HAVING count(*) > 0 ORDER BY start"""
             parameters = {
                 "entity": query.entity_id,
                 "service": query.service_id,
