@@ -14,9 +14,11 @@ import pytest
 from foreshard.demo.corruption import DAMAGES
 from foreshard.demo.departures import OPERATIONS, read_departures
 from foreshard.demo.flights import END, START, LandingSummary, expected_load, pipelines, write_landing
+from foreshard.demo.measures import load_by_node
 from foreshard.errors import ForeshardError
 from foreshard.hashing import entity_slot
-from foreshard.model import Layout, Replica
+from foreshard.model import Layout, Policy, Replica
+from foreshard.placement.initial import initial_layout
 
 BITS = 5
 SEATS_PER_LOOKUP = 8.0  # half as many queries as the demo has
@@ -238,3 +240,11 @@ def test_what_cannot_be_written_is_refused_in_words(tmp_path: Path, start: datet
 def test_pipelines_run_at_three_quarters_at_the_peak() -> None:
     assert sum(n.capacity for n in NODES) * 0.75 == pytest.approx(0.68, rel=1e-3)
     assert len({n.capacity for n in NODES}) == 3
+
+
+def test_the_hash_layout_overloads_a_pipeline_while_the_pool_has_room() -> None:
+    nodes = pipelines(expected_load(START, END, BITS).sum(axis=1).max())
+    load = expected_load(END - timedelta(days=1), END, BITS)
+    carried = load_by_node(initial_layout(range(1 << BITS), nodes, Policy()), load)
+    assert max(carried[n.node_id].max() / n.capacity for n in nodes) > 1
+    assert load.sum(axis=1).max() / sum(n.capacity for n in nodes) < 0.75
