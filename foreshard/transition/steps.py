@@ -94,7 +94,7 @@ def publish(settings: Settings, plan_id: str) -> int:
     record = store.read_plan(url, settings.pool_id, plan_id)
     plan = codec.plan_from_document(record.document)
     if record.state in ("published", "done"):
-        return plan.layout.epoch
+        return record.base_epoch + 1
     with lease.held(url, f"{settings.pool_id}/publish", plan_id, _LEASE_SECONDS, _WAIT_SECONDS) as held:
         snapshot = _snapshot(settings, url, plan)
         routing_store.publish(

@@ -1,0 +1,45 @@
+"""`foreshard forecast run`: the forecast of series in a Parquet file, without Spark."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foreshard.errors import ForeshardError
+
+app = typer.Typer(no_args_is_help=True)
+_UNITS = {"min": "minutes", "h": "hours", "d": "days"}
+
+
+@app.callback()
+def group() -> None:
+    """Keeps `run` a command of its own while it is the only one."""
+
+
+@app.command()
+def run(
+    series: Annotated[Path, typer.Option(help="Parquet with unique_id, ds (UTC), y.")],
+    out: Annotated[Path, typer.Option(help="Where the forecast is written (Parquet).")],
+    freq: Annotated[str, typer.Option(help="Interval of the series, such as 15min or 1h.")] = "1h",
+    horizon: Annotated[int, typer.Option(min=1, help="Steps ahead.")] = 24,
+    models: Annotated[str, typer.Option(help="Comma-separated: prophet, seasonal_naive.")] = "prophet,seasonal_naive",
+    country: Annotated[str, typer.Option(help="ISO 3166 code whose holidays count.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same file.")] = 0,
+) -> None:
+    """Forecast every series of a file: mean and quantiles, one row per series and step."""
+    from foreshard.forecast.file import forecast_file
+
+    chosen = tuple(name.strip() for name in models.split(",") if name.strip())
+    count = forecast_file(series, out, _interval(freq), horizon, chosen, country, seed)
+    typer.echo(f"Forecast {count} series, {horizon} steps of {freq} each, into {out}.")
+
+
+def _interval(freq: str) -> timedelta:
+    match = re.fullmatch(r"(\d+)(min|h|d)", freq)
+    if not match or int(match[1]) == 0:
+        raise ForeshardError(f"--freq {freq!r} is not an interval; write for example 15min, 1h or 1d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

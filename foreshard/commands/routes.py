@@ -1,0 +1,82 @@
+"""`foreshard routes show | explain | history | rollback`."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foreshard import settings as configuration
+from foreshard.commands.options import AsJson, SettingsFile, print_json, print_table
+from foreshard.errors import ForeshardError
+from foreshard.routing.snapshot import Snapshot
+
+app = typer.Typer(no_args_is_help=True)
+
+
+def _current(settings: Path | None) -> tuple[configuration.Settings, str, Snapshot]:
+    from foreshard.local.postgres import resolve_url
+    from foreshard.routing import store
+
+    chosen = configuration.load(settings)
+    url = resolve_url(chosen)
+    snapshot = store.current(url, chosen.pool_id)
+    if snapshot is None:
+        raise ForeshardError(f"pool {chosen.pool_id} has no published epoch; run `foreshard init`")
+    return chosen, url, snapshot
+
+
+@app.command()
+def show(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Show the current epoch: each shard's pipelines and weights."""
+    _, _, snapshot = _current(settings)
+    rows = [[r.shard_id, r.node_id, round(r.weight, 4), r.covers_from or "all days"] for r in snapshot.replicas]
+    if as_json:
+        print_json({"epoch": snapshot.epoch, "parent": snapshot.parent, "replicas": snapshot.replicas, "nodes": snapshot.nodes})
+        return
+    print_table(f"Epoch {snapshot.epoch}", ["shard", "pipeline", "weight", "covers from"], rows)
+
+
+@app.command()
+def explain(
+    entity_id: Annotated[str, typer.Argument(help="The entity a query asks for.")],
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where an entity's queries go and why."""
+    _, _, snapshot = _current(settings)
+    shard = snapshot.shard_of(entity_id)
+    replicas = snapshot.layout.of_shard(shard)
+    why = "it is isolated" if entity_id in dict(snapshot.isolated) else f"its hash falls into slot {shard}"
+    if as_json:
+        print_json({"entity_id": entity_id, "shard_id": shard, "epoch": snapshot.epoch, "why": why, "replicas": replicas})
+        return
+    typer.echo(f"{entity_id} is in shard {shard}, because {why}. In epoch {snapshot.epoch} its queries go to:")
+    rows = [[r.node_id, f"{100 * r.weight:.0f} %", r.covers_from or "all days"] for r in replicas]
+    print_table("", ["pipeline", "share", "covers from"], rows)
+
+
+@app.command()
+def history(limit: int = 20, settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Show the published epochs, newest first."""
+    from foreshard.routing import store
+
+    chosen, url, _ = _current(settings)
+    epochs = store.history(url, chosen.pool_id, limit)
+    if as_json:
+        print_json({"epochs": epochs})
+        return
+    rows = [[e.epoch, e.parent, f"{e.published_at:%Y-%m-%d %H:%M:%S}", e.published_by, e.plan_id, e.reason] for e in epochs]
+    print_table("Epochs", ["epoch", "parent", "published (UTC)", "by", "plan", "reason"], rows)
+
+
+@app.command()
+def rollback(to_epoch: Annotated[int, typer.Argument(help="The epoch to go back to.")], settings: SettingsFile = None) -> None:
+    """Publish an older epoch's content as a new epoch; refused if a replica in it is gone."""
+    from foreshard.routing import store
+
+    chosen, url, _ = _current(settings)
+    new = store.rollback(url, chosen.pool_id, to_epoch, getpass.getuser())
+    typer.echo(f"Epoch {new} has the content of epoch {to_epoch} and is current.")
