@@ -19,8 +19,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from foreshard.gateway import holdings
-from foreshard.gateway.holdings import Holding
 from foreshard.gateway.query import Query
+from foreshard.transition.holdings import Holding
 
 _COLUMNS = ("entity_id", "service_id", "operation_id", "hour", "quantity", "events")
 _EMPTY = (

@@ -149,7 +149,7 @@ def own(tmp_path: Path, put_shard: PutShard, database: str) -> Iterator[Cluster]
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
-    """For a test that stops it. Not below pytest's folder, which any other pytest that starts closes to the server's account."""
+    """For a test that stops it. Not below pytest's folder, which any other pytest closes to the server's account."""
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedPostgres(Path(folder))
         server.start()
