@@ -1,0 +1,35 @@
+"""Step 7 of the loop: what came true of the forecasts."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from foreshard.orchestration.assets import load_forecast, whenever_new
+from foreshard.orchestration.due import learning_is_due
+from foreshard.orchestration.steps import DAG_DEFAULTS, FORCE, spark_step, unless_done
+
+DOC = """
+### learn: what came true
+
+**Does** compare forecasts with what then happened, and each node's predicted load with its measured one. Ends at once if there
+are no new query records. It waits behind the other Spark jobs: nothing in this turn of the loop needs it.
+
+**Reads** `query_record`, `query_load`, `load_forecast`.
+**Writes** `forecast_score`, `node_correction`, `calibration_state`, which the next forecast and plan read.
+
+**When it fails** the loop goes on with what was learnt before. Clear the task when convenient.
+"""
+
+with DAG(
+    "learn",
+    schedule=whenever_new(load_forecast),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=2),
+    default_args=DAG_DEFAULTS,
+    description="Scores forecasts and corrects nodes' loads",
+    doc_md=DOC,
+    tags=["foreshard", "step-7", "spark"],
+    params={"force": FORCE},
+):
+    unless_done(learning_is_due) >> spark_step("learn", "learn_from_outcomes")

@@ -1,0 +1,63 @@
+"""Whether a step has anything new to work in: what its output's commits say against its input's newest version.
+
+Read with `deltalake`, so that a run which has nothing to do starts no Spark session.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foreshard.settings import Settings
+
+_COMMITS = 50
+
+
+def forecast_is_due(settings: Settings) -> bool:
+    """Whether `query_load` has hours, late rows or isolated entities that `load_forecast` was not made from."""
+    from foreshard.local.postgres import resolve_url
+    from foreshard.routing import store
+    from foreshard.usage.watermark import watermark
+
+    newest = watermark(settings, "query_load")
+    if newest.hour is None:
+        return False
+    current = store.current(resolve_url(settings), settings.pool_id)
+    isolated = sorted(list(pair) for pair in current.isolated) if current else []
+    wanted = {"origin": newest.hour.isoformat(), "input_version": newest.version, "isolated": isolated}
+    said = _newest_commit(settings, "load_forecast", "input_version")
+    return {key: said.get(key) for key in wanted} != wanted
+
+
+def replicas_are_due(settings: Settings) -> bool:
+    """Whether any node's copies are older than `usage_hourly`."""
+    from foreshard.local.postgres import resolve_url
+    from foreshard.routing.pool import read_nodes
+    from foreshard.transition.retire import holdings_of
+    from foreshard.usage.watermark import watermark
+
+    newest = watermark(settings, "usage_hourly").version
+    nodes = read_nodes(resolve_url(settings), settings.pool_id)
+    return any(held.applied_version < newest for node in nodes for held in holdings_of(settings, node.node_id).values())
+
+
+def learning_is_due(settings: Settings) -> bool:
+    """Whether there are query records that the newest `forecast_score` does not know."""
+    from foreshard.usage.watermark import watermark
+
+    newest = watermark(settings, "query_record").version
+    return newest >= 0 and _newest_commit(settings, "forecast_score", "input_version").get("input_version") != newest
+
+
+def _newest_commit(settings: Settings, table: str, key: str) -> dict[str, Any]:
+    """What the newest commit that names `key` says of the table; empty without table or such a commit."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    from foreshard.lake.metadata import parse_metadata
+
+    try:
+        commits = DeltaTable(settings.table(table)).history(_COMMITS)
+    except TableNotFoundError:
+        return {}
+    said = (parse_metadata(commit.get("userMetadata")) for commit in commits)
+    return next((found for found in said if key in found), {})
