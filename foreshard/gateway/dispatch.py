@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -135,7 +136,9 @@ def _told(decision: Decision, history: list[str]) -> str:
 
 
 def _number(text: str | None) -> float | None:
+    """A finite number of at least 0; a pipeline of another make may send anything."""
     try:
-        return float(text) if text else None
+        value = float(text) if text else -1.0
     except ValueError:
         return None
+    return value if 0 <= value < math.inf else None

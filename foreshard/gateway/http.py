@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 from collections.abc import Mapping
 
@@ -50,7 +51,10 @@ def address(bound: socket.socket) -> str:
 
 
 def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Answers until TERM or INT, then finishes the requests in hand."""
+    """Answers until TERM or INT, then finishes the requests in hand and returns. For the main thread."""
+    # uvicorn raises the signal again when it is done: without these the process would then die of it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10, server_header=False
     )

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from foreshard.errors import ForeshardError, Refused
 from foreshard.gateway import http, query, tokens
+from foreshard.gateway.decision import Decision, Verdict
 from foreshard.gateway.dispatch import Answer, Dispatcher
 from foreshard.gateway.query import BadQuery, Query
 from foreshard.gateway.query_log import QueryLog
@@ -30,6 +31,7 @@ WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 30.0
 # What the record of a query that no node answered has for its node: the log's fields are never blank.
 NO_NODE = "none"
+_PENDING = -1
 
 
 class Gateway:
@@ -89,21 +91,24 @@ class Gateway:
             return self._counted(http.error(403, str(error)))
         except ForeshardError as error:
             return self._counted(http.error(503, f"the token cannot be checked now: {error}", 1))
-        if minimum_version == -1:
-            return self._counted(http.error(425, "the write that the token names is not applied yet; come again", 1))
-        answer = await self._dispatcher.ask(asked, _parameters(asked, granularity), minimum_version, deadline)
+        if minimum_version == _PENDING:
+            table = self._router.table
+            waits = Decision(Verdict.BEHIND, table.shard_of(asked.entity_id) if table else -1, self._router.epoch)
+            answer = Answer(425, b"", waits, "the write that the token names is not applied yet", retry_after=1)
+        else:
+            answer = await self._dispatcher.ask(asked, _parameters(asked, granularity), minimum_version, deadline)
         seconds = time.monotonic() - begin
         self._seconds += seconds
         self._log.write(_record(asked, event_time, seconds, answer))
         return self._counted(_response(answer))
 
     async def _minimum_version(self, request: Request, deadline: float) -> int | None:
-        """The version that the request's token asks for, -1 if its write is still pending at the deadline."""
+        """The version that the request's token asks for, _PENDING if its write is not applied by the deadline."""
         token = request.headers.get(http.TOKEN) or request.query_params.get("token")
         if not token:
             return None
         version = await self._writes.resolve(token, deadline)
-        return -1 if version is None else version
+        return _PENDING if version is None else version
 
     async def _write(self, request: Request) -> Response:
         body = bytearray()
@@ -229,9 +234,7 @@ def _response(answer: Answer) -> Response:
     decision = answer.decision
     headers = {http.EPOCH: str(decision.epoch), http.NODE: decision.node_id or NO_NODE, http.REASON: _header(answer.reason)}
     if answer.status == 425:
-        return http.error(
-            425, f"no replica holds the write that the token names yet: {answer.reason}", answer.retry_after, headers
-        )
+        return http.error(425, f"the write cannot be read yet: {answer.reason}", answer.retry_after, headers)
     if answer.status == 503:
         return http.error(503, f"no pipeline can answer now: {answer.reason}", answer.retry_after, headers)
     return Response(answer.body, answer.status, headers, "application/json")

@@ -181,17 +181,15 @@ def _load(cursor: duckdb.DuckDBPyConnection, table: DeltaTable, shards: list[int
     wanted = [shard for shard in shards if shard in with_files]
     if not wanted:
         return
-    reader = table.scan(columns=[*_COLUMNS, "shard_id"], predicate=f"shard_id IN ({', '.join(map(str, wanted))})")
-    cursor.register("incoming", pa.RecordBatchReader.from_stream(reader).read_all())
-    try:
-        for shard in wanted:
-            cursor.execute(
-                f"INSERT INTO {_table(shard)} SELECT {', '.join(_COLUMNS)} FROM incoming "
-                "WHERE shard_id = ? ORDER BY entity_id, service_id, operation_id, hour",
-                [shard],
-            )
-    finally:
-        cursor.unregister("incoming")
+    predicate = f"shard_id IN ({', '.join(map(str, wanted))})"
+    reader = pa.RecordBatchReader.from_stream(table.scan(columns=[*_COLUMNS, "shard_id"], predicate=predicate))
+    ordered = cursor.from_arrow(reader).order("shard_id, entity_id, service_id, operation_id, hour").to_arrow_table()
+    numbers = ordered.column("shard_id").to_numpy()
+    begins, ends = numbers.searchsorted(wanted, "left"), numbers.searchsorted(wanted, "right")
+    for shard, begin, end in zip(wanted, begins, ends, strict=True):
+        cursor.register("rows_of_shard", ordered.slice(begin, end - begin))
+        cursor.execute(f"INSERT INTO {_table(shard)} SELECT {', '.join(_COLUMNS)} FROM rows_of_shard")
+        cursor.unregister("rows_of_shard")
 
 
 def _files_by_shard(table: DeltaTable) -> dict[int, frozenset[tuple[object, ...]]]:

@@ -18,8 +18,7 @@ from foreshard.errors import ForeshardError
 from foreshard.gateway import last_known_good
 from foreshard.gateway.router import Router
 from foreshard.model import NodeState
-from foreshard.routing import database, store
-from foreshard.routing.snapshot import Snapshot
+from foreshard.routing import database, pool, store
 
 POLL_SECONDS = 3.0
 LEASE_SECONDS = 30.0
@@ -65,15 +64,22 @@ class Subscriber:
                 self._router.adopt(kept)
         except ForeshardError as error:
             self._report(str(error))
-        self._turn()
+        if self._router.epoch:
+            # There is something to route by: a Postgres that does not answer must not hold up the start.
+            self._wake.set()
+        else:
+            self._turn()
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
+        """Stops following and gives the lease up, so that no transition waits for a gateway that is gone."""
         self._stopping.set()
         self._wake.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        with suppress(ForeshardError):
+            store.register_gateway(self._url(), self._pool_id, self._gateway_id, 0.0)
 
     def poke(self) -> None:
         """Someone saw a newer epoch: look now instead of at the next poll."""
@@ -86,11 +92,19 @@ class Subscriber:
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
-            draining = self._acknowledged < self._router.epoch and not self._problem
-            self._wake.wait(_DRAIN_POLL_SECONDS if draining else self._poll_seconds)
+            self._pause()
             self._wake.clear()
             if not self._stopping.is_set():
                 self._turn()
+
+    def _pause(self) -> None:
+        """Until the next poll, or a wake-up, or the moment when an epoch is drained that is still to be acknowledged."""
+        until = time.monotonic() + self._poll_seconds
+        while (left := until - time.monotonic()) > 0:
+            epoch = self._router.epoch
+            owes = self._acknowledged < epoch and not self._problem
+            if self._wake.wait(min(left, _DRAIN_POLL_SECONDS) if owes else left) or (owes and self._router.is_drained(epoch)):
+                return
 
     def _turn(self) -> None:
         try:
@@ -107,9 +121,11 @@ class Subscriber:
 
     def _refresh(self, url: str) -> None:
         store.register_gateway(url, self._pool_id, self._gateway_id, self._lease_seconds)
-        snapshot = store.current(url, self._pool_id)
-        if snapshot is not None and snapshot.epoch > self._router.epoch:
-            self._adopt(snapshot)
+        # Only the number is read at each poll; a snapshot may be large.
+        if pool.read_pool(url, self._pool_id).current_epoch > self._router.epoch:
+            snapshot = store.current(url, self._pool_id)
+            if snapshot is not None and self._router.adopt(snapshot):
+                last_known_good.save(self._file, snapshot)
         self._heard_at = time.monotonic()
         for row in database.query(url, "observe_nodes", {"pool_id": self._pool_id}):
             applied = {int(shard): int(version) for shard, version in (row["shards"] or {}).items()}
@@ -119,10 +135,6 @@ class Subscriber:
         if self._acknowledged < epoch and self._router.is_drained(epoch):
             store.acknowledge(url, self._pool_id, self._gateway_id, epoch)
             self._acknowledged = epoch
-
-    def _adopt(self, snapshot: Snapshot) -> None:
-        if self._router.adopt(snapshot):
-            last_known_good.save(self._file, snapshot)
 
     def _listen(self) -> None:
         while not self._stopping.is_set():

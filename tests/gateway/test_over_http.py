@@ -27,6 +27,8 @@ from foreshard.routing import pool, store
 from foreshard.routing.snapshot import Snapshot
 from foreshard.transition import store as transitions
 
+# One for all: making a client loads certificates, which takes longer than any request here.
+CLIENT = httpx.Client(timeout=15, trust_env=False)
 HOUR = datetime(2013, 11, 20, 5, tzinfo=UTC)
 SLOTS = 4
 ENTITIES = tuple(f"AA{number}" for number in range(12))
@@ -104,7 +106,7 @@ class Cluster:
         def is_ready() -> bool:
             found[:] = re.findall(r"listens on (\S+)", log.read_text("utf-8"))
             try:
-                return bool(found) and httpx.get(found[0] + "/readyz").status_code == 200
+                return bool(found) and CLIENT.get(found[0] + "/readyz").status_code == 200
             except httpx.HTTPError:
                 return False
 
@@ -132,7 +134,7 @@ class Cluster:
             "granularity": "total",
             **parameters,
         }
-        return httpx.get(self.addresses["g1"] + "/v1/usage", params=asked, headers=headers or {}, timeout=15)
+        return CLIENT.get(self.addresses["g1"] + "/v1/usage", params=asked, headers=headers or {})
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +214,11 @@ def test_a_forged_token_is_refused(shared: Cluster) -> None:
 
 @pytest.mark.live
 def test_routes_explains_how_an_entity_is_routed(shared: Cluster) -> None:
-    told = httpx.get(shared.addresses["g1"] + "/v1/routes", params={"entity_id": "AA1"}).json()
+    told = CLIENT.get(shared.addresses["g1"] + "/v1/routes", params={"entity_id": "AA1"}).json()
     assert told["shard_id"] == entity_slot("AA1", 2)
     assert {replica["node_id"] for replica in told["replicas"]} == set(NODES)
-    assert "foreshard_gateway_epoch" in httpx.get(shared.addresses["g1"] + "/metrics").text
-    assert "foreshard_pipeline_shards 4" in httpx.get(shared.addresses["a"] + "/metrics").text
+    assert "foreshard_gateway_epoch" in CLIENT.get(shared.addresses["g1"] + "/metrics").text
+    assert "foreshard_pipeline_shards 4" in CLIENT.get(shared.addresses["a"] + "/metrics").text
 
 
 @pytest.mark.live
@@ -224,7 +226,7 @@ def test_a_pipeline_refuses_what_it_does_not_hold_or_has_not_reached(shared: Clu
     asked = {"entity_id": "e", "service_id": "s", "operation_id": "o", "start": "2013-11-20", "end": "2013-11-21"}
 
     def ask(headers: dict[str, str]) -> tuple[int, str]:
-        answer = httpx.get(shared.addresses["a"] + "/v1/usage", params=asked, headers=headers)
+        answer = CLIENT.get(shared.addresses["a"] + "/v1/usage", params=asked, headers=headers)
         return answer.status_code, re.sub(r"epoch=\d+", "epoch=N", answer.text)
 
     assert ask({http.SHARD: "99"}) == (503, "not-mine; epoch=N")
@@ -240,7 +242,7 @@ def test_a_published_epoch_is_adopted_and_acknowledged(shared: Cluster) -> None:
     epoch = shared.publish(only_b)
     wait_until(lambda: store.unacknowledged(shared.url, "usage", epoch) == [], 10, "the gateway to acknowledge")
     assert shared.usage("AA1").headers[http.EPOCH] == str(epoch)
-    assert httpx.get(shared.addresses["g1"] + "/readyz").json()["epoch"] == epoch
+    assert CLIENT.get(shared.addresses["g1"] + "/readyz").json()["epoch"] == epoch
 
 
 @pytest.mark.live
@@ -248,7 +250,7 @@ def test_a_write_is_read_only_once_a_replica_has_it(shared: Cluster) -> None:
     entity = "AA1"
     shard = entity_slot(entity, 2)
     row = {"entity_id": entity, "service_id": "s", "operation_id": "o", "event_time": "2013-11-20T05:00:00Z", "quantity": 4}
-    written = httpx.post(shared.addresses["g1"] + "/v1/usage-records", content=json.dumps([row]))
+    written = CLIENT.post(shared.addresses["g1"] + "/v1/usage-records", content=json.dumps([row]))
     assert written.status_code == 202
     token = {http.TOKEN: written.json()["token"]}
     landed = Path(shared.settings.landing_folder("usage_record")) / written.json()["file_name"]
@@ -270,7 +272,7 @@ def test_a_write_is_read_only_once_a_replica_has_it(shared: Cluster) -> None:
     assert answers[0].status_code == 200
     assert answers[0].json()[0]["quantity"] == 5
     assert answers[0].headers[http.NODE] == "b"
-    assert httpx.post(shared.addresses["g1"] + "/v1/usage-records", content=b"hello").status_code == 400
+    assert CLIENT.post(shared.addresses["g1"] + "/v1/usage-records", content=b"hello").status_code == 400
 
 
 @pytest.mark.live
@@ -279,7 +281,7 @@ def test_a_shard_that_a_node_gave_up_is_answered_by_the_other_though_the_epoch_i
     left = {s: 1 for s in range(SLOTS) if s != shard}
     shared.put_shard(shared.settings.table("serving/a"), shard, [], left)
     wait_until(
-        lambda: str(shard) not in httpx.get(shared.addresses["a"] + "/readyz").json()["shards"],
+        lambda: str(shard) not in CLIENT.get(shared.addresses["a"] + "/readyz").json()["shards"],
         10,
         "the pipeline to follow its table",
     )
@@ -308,7 +310,7 @@ def test_a_killed_pipeline_is_replaced_by_the_other_and_without_any_the_answer_i
     own.await_address("b")
     wait_until(lambda: own.usage("AA1").status_code == 200, 20, "the gateway to find the restarted pipeline")
 
-    own.children.pop("g1").stop()
+    assert own.children.pop("g1").stop() == 0
     folder = Path(own.settings.landing_folder("query_record"))
     records = [json.loads(line) for file in folder.glob("*/g1.*.jsonl") for line in file.read_text("utf-8").splitlines()]
     assert list(folder.glob("*/_*")) == []
@@ -336,7 +338,7 @@ def test_without_postgres_queries_go_on_and_a_restarted_gateway_starts_from_its_
     answer = own.usage("AA1")
     assert answer.status_code == 200
     assert answer.headers[http.EPOCH] == "1"
-    refused = httpx.post(own.addresses["g1"] + "/v1/usage-records", content=b"{}")
+    refused = CLIENT.post(own.addresses["g1"] + "/v1/usage-records", content=b"{}")
     assert refused.status_code == 503
     assert "Retry-After" in refused.headers
 
