@@ -6,34 +6,39 @@ is left of it, workers and Spark jobs included, and stops that and nothing else.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 import psutil
 
 from foreshard.errors import ForeshardError
 from foreshard.local import spark
 from foreshard.local.airflow_api import AirflowApi
+from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.local.processes import ChildProcess, free_port, start, tail, wait_until
+from foreshard.local.secret_file import load_secrets, write_private
+from foreshard.local.sessions import Leader, stop_sessions
 from foreshard.settings import ENVIRONMENT_VARIABLE, Settings
 
 USERNAME = "admin"
+METADATA_DATABASE = "airflow"
 SPARK_POOL = "spark"
 HOURLY_VARIABLE = "FORESHARD_HOURLY"
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 180
-STOP_SECONDS = 10
-_SECRETS = ("password", "secret_key", "jwt_secret", "fernet_key")
+_SECRETS = ("password", "secret_key", "jwt_secret")
 _LOG4J = """rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
@@ -77,9 +82,10 @@ class LocalAirflow:
         self._spark_slots = spark_slots
         self._hourly = hourly
         self._children: dict[str, ChildProcess] = {}
+        self._lock: TextIO | None = None
         self._started_file = self.folder / "started.json"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._secrets = _load_secrets(self.folder / "secrets.json")
+        self._secrets = load_secrets(self.folder / "secrets.json", _SECRETS)
         self.password = self._secrets["password"]
         self.api = AirflowApi(self.url, USERNAME, self.password)
 
@@ -96,7 +102,9 @@ class LocalAirflow:
 
     def start(self, progress: Callable[[str], None] = lambda line: None) -> None:
         """Starts everything and returns when DAGs can run; raises ForeshardError with the log's tail if it does not come up."""
+        self._take_lock()
         self.stop_leftovers()
+        _require_free(self.port)
         spark.java_home()
         self._write_files()
         environment = {**os.environ, **self.environment()}
@@ -120,22 +128,40 @@ class LocalAirflow:
         )
 
     def stop(self) -> None:
-        """TERM to every process of this Airflow, KILL after STOP_SECONDS; returns when all are gone."""
+        """TERM to every process of this Airflow, KILL after ten seconds; returns when all are gone."""
         self.api.close()
+        if self._lock is None:
+            return
         self.stop_leftovers()
         self._children.clear()
+        self._lock.close()
+        self._lock = None
 
     def stop_leftovers(self) -> None:
         """Stops what the last start left behind, whoever started it; does nothing if that is nothing."""
         try:
-            leaders = [_Leader(**entry) for entry in json.loads(self._started_file.read_text("utf-8"))]
+            leaders = [Leader(**entry) for entry in json.loads(self._started_file.read_text("utf-8"))]
         except (FileNotFoundError, ValueError, TypeError):
             return
-        _stop_sessions(leaders, [child.process for child in self._children.values()])
+        stop_sessions(leaders, [child.process for child in self._children.values()])
         self._started_file.unlink(missing_ok=True)
 
+    def first_ended(self) -> str | None:
+        """The name of a component that is no longer running, if there is one."""
+        return next((name for name, child in self._children.items() if not child.is_running()), None)
+
+    def _take_lock(self) -> None:
+        """One at a time: what another start finds running it takes for left over. The lock ends with its holder."""
+        handle = (self.folder / "lock").open("a")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise ForeshardError(f"another foreshard runs Airflow under {self.folder}; stop it first") from None
+        self._lock = handle
+
     def _record_started(self) -> None:
-        leaders = [asdict(_Leader(c.pid, psutil.Process(c.pid).create_time())) for c in self._children.values()]
+        leaders = [asdict(Leader(c.pid, psutil.Process(c.pid).create_time())) for c in self._children.values()]
         partial = self._started_file.with_suffix(".partial")
         partial.write_text(json.dumps(leaders), "utf-8")
         partial.replace(self._started_file)
@@ -206,62 +232,56 @@ class LocalAirflow:
         defaults = "".join(f"{key} {value}\n" for key, value in spark.submit_conf(self.settings).items())
         (folder / "spark-defaults.conf").write_text(defaults, "utf-8")
         (folder / "log4j2.properties").write_text(_LOG4J, "utf-8")
-        _write_private(self.folder / "passwords.json", {USERNAME: self.password})
+        write_private(self.folder / "passwords.json", {USERNAME: self.password})
 
 
-def _load_secrets(file: Path) -> dict[str, str]:
-    """Random secrets, made at the first start and kept, so that what Airflow encrypted stays readable."""
-    from cryptography.fernet import Fernet
-
-    if not file.exists():
-        made = {name: secrets.token_urlsafe(24) for name in _SECRETS} | {"fernet_key": Fernet.generate_key().decode("ascii")}
-        _write_private(file, made)
-    loaded: dict[str, str] = json.loads(file.read_text("utf-8"))
-    return loaded
+def _require_free(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ForeshardError(f"port {port} is in use; choose another with --port") from None
 
 
-def _write_private(file: Path, content: dict[str, str]) -> None:
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
-        json.dump(content, handle)
+def run_airflow(settings: Settings, port: int = 8080, *, hourly: bool = True) -> None:
+    """Starts Postgres and Airflow, prints address and log-in, and stops what it started on Ctrl-C or TERM."""
+    postgres = EmbeddedPostgres(settings.home / "postgres")
+    had_run = postgres.url() is not None
+    embedded_url = postgres.start()
+    try:
+        airflow = LocalAirflow(
+            settings,
+            metadata_url=postgres.create_database(METADATA_DATABASE),
+            postgres_url=settings.postgres_url or embedded_url,
+            port=port,
+            hourly=hourly,
+        )
+        with _terminated_as_interrupt():
+            try:
+                airflow.start(print)
+                print(f"Airflow: {airflow.url}   user {USERNAME}, password {airflow.password}   Ctrl-C stops it", flush=True)
+                while (ended := airflow.first_ended()) is None:
+                    time.sleep(1)
+                raise ForeshardError(f"Airflow's {ended} ended{tail(airflow.log_folder / (ended + '.log'))}")
+            except KeyboardInterrupt:
+                print("stopping", flush=True)
+            finally:
+                airflow.stop()
+    finally:
+        if not had_run:
+            postgres.stop()
 
 
-@dataclass(frozen=True)
-class _Leader:
-    """A component that was started: the leader of its own session, told from a stranger with the same id by its start time."""
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """TERM is met like Ctrl-C, so that the children are stopped."""
 
-    pid: int
-    started: float
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
 
-    def owns(self, process: psutil.Process) -> bool:
-        """Whether the process is the component or one it started, which stays in its session even when the component died."""
-        if os.getsid(process.pid) != self.pid or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        # A session's id is not given away while it has members, so that only a leader of another start time is a stranger.
-        return not psutil.pid_exists(self.pid) or abs(psutil.Process(self.pid).create_time() - self.started) < 1
-
-
-def _stop_sessions(leaders: list[_Leader], own: list[subprocess.Popen[bytes]]) -> None:
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        for process in _members(leaders):
-            with suppress(psutil.Error):
-                process.send_signal(number)
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for child in own:
-                child.poll()  # reaps it
-            if not _members(leaders):
-                return
-            time.sleep(0.1)
-    left = ", ".join(str(process.pid) for process in _members(leaders))
-    if left:
-        raise ForeshardError(f"Airflow's processes {left} do not stop; look at them with ps and kill them")
-
-
-def _members(leaders: list[_Leader]) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if any(leader.owns(process) for leader in leaders):
-                found.append(process)
-    return found
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

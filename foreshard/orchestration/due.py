@@ -41,11 +41,12 @@ def replicas_are_due(settings: Settings) -> bool:
 
 
 def learning_is_due(settings: Settings) -> bool:
-    """Whether there are query records that the newest `forecast_score` does not know."""
+    """Whether hours are complete that nothing was learnt from yet."""
     from foreshard.usage.watermark import watermark
 
-    newest = watermark(settings, "query_record").version
-    return newest >= 0 and _newest_commit(settings, "forecast_score", "input_version").get("input_version") != newest
+    newest = watermark(settings, "query_load").hour
+    learnt = _newest_commit(settings, "node_correction", "corrected_to").get("corrected_to")
+    return newest is not None and learnt != newest.isoformat()
 
 
 def _newest_commit(settings: Settings, table: str, key: str) -> dict[str, Any]:

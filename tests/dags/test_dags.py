@@ -1,0 +1,110 @@
+"""Every DAG imports, is light to parse, and says who owns it, what it does and what its parameters are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "dags").glob("*.py"))
+HEAVY = (
+    "pyspark", "delta", "pandas", "numpy", "numba", "scipy", "pyarrow", "deltalake", "duckdb",
+    "great_expectations", "prophet", "matplotlib", "psycopg2",
+)  # fmt: skip
+PARSE = """
+import importlib.util, json, sys
+import airflow.sdk
+before = set(sys.modules)
+spec = importlib.util.spec_from_file_location("dag_file", sys.argv[1])
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
+heavy = sorted(name for name in sys.argv[2:] if name in sys.modules and name not in before)
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+print(json.dumps({"heavy": heavy, "errors": bag.import_errors, "dags": {
+    dag_id: {
+        "doc": dag.doc_md or "",
+        "tags": sorted(dag.tags),
+        "owners": sorted({task.owner for task in dag.tasks}),
+        "params": {name: dag.params.get_param(name).schema for name in dag.params},
+        "max_active_runs": dag.max_active_runs,
+        "catchup": dag.catchup,
+        "timeout": dag.dagrun_timeout.total_seconds() if dag.dagrun_timeout else None,
+        "schedule": type(dag.timetable).__name__,
+        "spark": {task.task_id: [task.pool, task.application] for task in dag.tasks if hasattr(task, "application")},
+        "retries": {task.task_id: task.retries for task in dag.tasks},
+    } for dag_id, dag in bag.dags.items()
+}}))
+"""
+_parsed: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def parsed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What parsing one DAG file in a process of its own came to."""
+    file = request.param
+    if file.stem not in _parsed:
+        home = tmp_path_factory.mktemp("airflow")
+        environment = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        command = [sys.executable, "-c", PARSE, str(file), *HEAVY]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=home)
+        assert done.returncode == 0, done.stderr
+        _parsed[file.stem] = json.loads(done.stdout.strip().splitlines()[-1])
+    return _parsed[file.stem]
+
+
+@pytest.fixture
+def dag(parsed: dict[str, Any]) -> dict[str, Any]:
+    """The one DAG of a file."""
+    (found,) = parsed["dags"].values()
+    return dict(found)
+
+
+def test_the_five_dags_of_the_loop_are_there() -> None:
+    assert [file.stem for file in FILES] == ["aggregate", "follow_source", "forecast_load", "learn", "reshard"]
+
+
+def test_a_file_imports_and_holds_the_dag_of_its_name(parsed: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    assert parsed["errors"] == {}
+    assert list(parsed["dags"]) == [request.node.callspec.id]
+
+
+def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
+    assert parsed["heavy"] == []
+
+
+def test_a_dag_says_what_it_does_reads_and_writes_and_what_to_do_when_it_fails(dag: dict[str, Any]) -> None:
+    for part in ("Reads", "Writes", "When it fails"):
+        assert f"**{part}**" in dag["doc"]
+
+
+def test_a_dag_has_owner_tags_and_described_parameters(dag: dict[str, Any]) -> None:
+    assert dag["owners"] == ["foreshard"]
+    assert "foreshard" in dag["tags"]
+    assert any(re.fullmatch(r"step-\d", tag) for tag in dag["tags"])
+    assert dag["params"]
+    assert all(schema.get("type") for schema in dag["params"].values())
+
+
+def test_a_dag_runs_once_at_a_time_within_bounds_and_never_catches_up_by_itself(dag: dict[str, Any]) -> None:
+    assert dag["max_active_runs"] == 1
+    assert dag["catchup"] is False
+    assert dag["timeout"] > 0
+    assert all(retries > 0 for retries in dag["retries"].values())
+
+
+def test_spark_steps_are_in_the_bounded_pool_and_submit_jobs_that_exist(dag: dict[str, Any]) -> None:
+    for pool, application in dag["spark"].values():
+        assert pool == "spark"
+        assert Path(application).is_file()
+
+
+def test_a_turn_of_the_loop_has_at_most_five_spark_steps(parsed: dict[str, Any]) -> None:
+    assert sum(len(d["spark"]) for file in _parsed.values() for d in file["dags"].values()) <= 5
+    assert all(len(d["spark"]) <= 1 for d in parsed["dags"].values())
