@@ -24,7 +24,7 @@ from typing import TextIO
 import psutil
 
 from foreshard.errors import ForeshardError
-from foreshard.local import spark
+from foreshard.local import spark, spark_conf
 from foreshard.local.airflow_api import AirflowApi
 from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.local.processes import ChildProcess, free_port, start, tail, wait_until
@@ -39,14 +39,6 @@ HOURLY_VARIABLE = "FORESHARD_HOURLY"
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 180
 _SECRETS = ("password", "secret_key", "jwt_secret")
-_LOG4J = """rootLogger.level = warn
-rootLogger.appenderRef.stderr.ref = stderr
-appender.stderr.type = Console
-appender.stderr.name = stderr
-appender.stderr.target = SYSTEM_ERR
-appender.stderr.layout.type = PatternLayout
-appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
-"""
 
 
 class LocalAirflow:
@@ -227,11 +219,7 @@ class LocalAirflow:
 
     def _write_files(self) -> None:
         """Spark's defaults for the jobs of the DAGs, and the log-in's password, readable by the owner alone."""
-        folder = self.folder / "spark"
-        folder.mkdir(exist_ok=True)
-        defaults = "".join(f"{key} {value}\n" for key, value in spark.submit_conf(self.settings).items())
-        (folder / "spark-defaults.conf").write_text(defaults, "utf-8")
-        (folder / "log4j2.properties").write_text(_LOG4J, "utf-8")
+        spark_conf.write(self.settings, self.folder / "spark")
         write_private(self.folder / "passwords.json", {USERNAME: self.password})
 
 
