@@ -31,9 +31,9 @@ class Leader:
         return not psutil.pid_exists(self.pid) or abs(psutil.Process(self.pid).create_time() - self.started) < 1
 
 
-def stop_sessions(leaders: list[Leader], own: list[subprocess.Popen[bytes]]) -> None:
-    """TERM to every member of the sessions, KILL after STOP_SECONDS; returns when all are gone. `own` are reaped on the way."""
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+def stop_sessions(leaders: list[Leader], own: list[subprocess.Popen[bytes]], seconds: float = STOP_SECONDS) -> None:
+    """TERM to every member of the sessions, KILL after `seconds`; returns when all are gone. `own` are reaped on the way."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         for process in _members(leaders):
             with suppress(psutil.Error):
                 process.send_signal(number)
