@@ -31,7 +31,7 @@ def record_summary(rows: DataFrame, settings: Settings) -> pd.DataFrame:
             F.min("slot").alias("lowest_slot"),
             (F.max("slot") - F.lit(settings.slots)).alias("highest_slot_below_slots"),
             _count(F.col("event_time") > F.col("landed_at") + F.expr("INTERVAL 1 DAY")).alias("rows_far_ahead"),
-            (F.count("*") - F.countDistinct("record_id", "revision")).alias("repeated_identities"),
+            (F.count("*") - F.countDistinct(F.xxhash64("record_id", "revision"))).alias("repeated_identities"),
         )
         .orderBy("day")
         .toPandas()
@@ -52,7 +52,7 @@ def product_summary(rows: DataFrame, product: Product, settings: Settings) -> pd
             F.min("slot").alias("lowest_slot"),
             (F.max("slot") - F.lit(settings.slots)).alias("highest_slot_below_slots"),
             F.sum(total).cast("double").alias("total"),
-            (F.count("*") - F.countDistinct(*dict.fromkeys(key))).alias("repeated_keys"),
+            (F.count("*") - F.countDistinct(F.xxhash64(*dict.fromkeys(key)))).alias("repeated_keys"),
         )
         .orderBy("day")
         .toPandas()

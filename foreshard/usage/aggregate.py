@@ -23,7 +23,7 @@ from foreshard.settings import Settings
 from foreshard.usage import landing
 from foreshard.usage.ledger import AppendCounts, append_quarantine, current_records, new_records
 from foreshard.usage.products import PRODUCTS, Product
-from foreshard.usage.records import KINDS, RecordKind, accepted, judged, refused
+from foreshard.usage.records import KINDS, RecordKind, accepted, read_lines, refused
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,18 @@ def _take_in(spark: SparkSession, settings: Settings, kind: RecordKind, paths: l
     path = kind.table.ensure(spark, settings)
     if not paths:
         return AppendCounts(0, 0, 0, 0)
-    lines = judged(landing.lines(spark, paths), kind, settings).persist()
+    lines = read_lines(landing.lines(spark, paths), kind, settings).persist()
     try:
-        day = F.when(F.col("problem").isNull(), F.to_date("event_time"))
+        day = F.when(F.col("good"), F.to_date("event_time"))
         totals = lines.agg(
-            F.count("*").alias("read"), F.count("problem").alias("bad"), F.min(day).alias("first"), F.max(day).alias("last")
+            F.count("*").alias("read"),
+            F.count_if(~F.col("good")).alias("bad"),
+            F.min(day).alias("first"),
+            F.max(day).alias("last"),
         ).first()
         read, bad = int(totals["read"]), int(totals["bad"])
         if bad:
-            append_quarantine(spark, refused(lines, kind), settings)
+            append_quarantine(spark, refused(lines, kind, settings), settings)
         if read == bad:
             return AppendCounts(read, 0, 0, bad)
         rows = new_records(spark, accepted(lines, kind, settings), kind, settings, totals["first"], totals["last"])

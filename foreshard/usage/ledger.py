@@ -37,13 +37,19 @@ def new_records(
 ) -> DataFrame:
     """The rows that are not in the record table yet, one for each identity: the one that landed first.
 
-    `first` and `last` bound the rows' days.
+    `first` and `last` bound the rows' days. Only identities are shuffled, not rows: repetitions are few, so that they can
+    be broadcast to where the rows are.
     """
-    earliest = Window.partitionBy(*_IDENTITY).orderBy("landed_at", "file_name", "file_row")
-    distinct = rows.withColumn("rank", F.row_number().over(earliest)).where("rank = 1").drop("rank")
     reach = timedelta(days=settings.lateness_days)
-    known = delta.read(spark, settings.table(kind.name)).where(F.col("day").between(first - reach, last + reach))
-    return distinct.join(known.select(*_IDENTITY), _IDENTITY, "left_anti")
+    table = delta.read(spark, settings.table(kind.name)).where(F.col("day").between(first - reach, last + reach))
+    identities = rows.select(*_IDENTITY)
+    known = identities.join(table.select(*_IDENTITY), _IDENTITY, "left_semi").distinct()
+    repeated = identities.groupBy(*_IDENTITY).count().where("count > 1").select(*_IDENTITY)
+    unknown = rows.join(F.broadcast(known), _IDENTITY, "left_anti")
+    once = unknown.join(F.broadcast(repeated), _IDENTITY, "left_anti")
+    earliest = Window.partitionBy(*_IDENTITY).orderBy("landed_at", "file_name", "file_row")
+    several = unknown.join(F.broadcast(repeated), _IDENTITY, "left_semi").withColumn("rank", F.row_number().over(earliest))
+    return once.unionByName(several.where("rank = 1").drop("rank"))
 
 
 def append_quarantine(spark: SparkSession, rows: DataFrame, settings: Settings) -> int:

@@ -18,6 +18,7 @@ GAMMA = 1.01 / 0.99
 # An entity is kept apart in query_load only if it is also a visible part of its slot's load in the interval.
 HEAVY_SHARE = 1 / 32
 PATTERNS_KEPT = 100
+_SUMS = ("requests", "load", "bytes", "errors")
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,22 @@ def usage_hourly(records: DataFrame, settings: Settings) -> DataFrame:
 def query_load(records: DataFrame, settings: Settings) -> DataFrame:
     seconds = settings.forecast.grain_minutes * 60
     interval = F.timestamp_seconds(F.floor(F.unix_timestamp("event_time") / seconds) * seconds)
-    cost = _cost_column(settings)
-    keys = ["slot", "interval_start"]
-    rows = records.withColumn("interval_start", interval).withColumn("cost", cost)
-    ranked = _heavy_hitters(rows, keys, settings)
-    named = rows.join(F.broadcast(ranked), [*keys, "entity_id"], "left").withColumn(
-        "entity_id", F.when(F.col("heavy"), F.col("entity_id")).otherwise("")
-    )
     bucket = F.ceil(F.log(F.greatest(F.col("latency_ms"), F.lit(1e-3))) / math.log(GAMMA)).cast("int")
-    per_bucket = named.withColumn("bucket", bucket).groupBy(*keys, "entity_id", "bucket")
-    counted = per_bucket.agg(
-        F.count("*").alias("requests"),
-        F.sum("cost").alias("load"),
-        F.sum("bytes").alias("bytes"),
-        F.sum(F.when(F.col("status") >= 500, 1).otherwise(0)).alias("errors"),
+    keys = ["slot", "interval_start"]
+    per_bucket = (
+        records.withColumn("interval_start", interval)
+        .groupBy(*keys, "entity_id", bucket.alias("bucket"))
+        .agg(
+            F.count("*").alias("requests"),
+            F.sum(_cost_column(settings)).alias("load"),
+            F.sum("bytes").alias("bytes"),
+            F.sum(F.when(F.col("status") >= 500, 1).otherwise(0)).alias("errors"),
+        )
     )
-    whole = counted.groupBy(*keys, "entity_id").agg(
-        F.sum("requests").alias("requests"),
-        F.sum("load").alias("load"),
-        F.sum("bytes").alias("bytes"),
-        F.sum("errors").alias("errors"),
-        F.array_sort(F.collect_list(F.struct("bucket", F.col("requests").alias("requests")))).alias("latency_histogram"),
-    )
+    folded = per_bucket.withColumn("entity_id", F.when(_is_heavy(keys, settings), F.col("entity_id")).otherwise(""))
+    merged = folded.groupBy(*keys, "entity_id", "bucket").agg(*[F.sum(c).alias(c) for c in _SUMS])
+    histogram = F.array_sort(F.collect_list(F.struct("bucket", "requests")))
+    whole = merged.groupBy(*keys, "entity_id").agg(*[F.sum(c).alias(c) for c in _SUMS], histogram.alias("latency_histogram"))
     return whole.select(
         "slot",
         "entity_id",
@@ -87,13 +82,12 @@ def _cost_column(settings: Settings) -> Column:
     return cost
 
 
-def _heavy_hitters(rows: DataFrame, keys: list[str], settings: Settings) -> DataFrame:
-    per_entity = rows.groupBy(*keys, "entity_id").agg(F.sum("cost").alias("entity_load"))
-    by_load = Window.partitionBy(*keys).orderBy(F.col("entity_load").desc(), "entity_id")
-    share = F.col("entity_load") / F.sum("entity_load").over(Window.partitionBy(*keys))
-    ranked = per_entity.withColumn("rank", F.row_number().over(by_load)).withColumn("share", share)
-    kept = ranked.where((F.col("rank") <= settings.heavy_hitters) & (F.col("share") >= HEAVY_SHARE))
-    return kept.select(*keys, "entity_id", F.lit(True).alias("heavy"))
+def _is_heavy(keys: list[str], settings: Settings) -> Column:
+    """Of rows per entity and bucket: whether the entity is one of its slot's largest in the interval."""
+    per_entity = F.sum("load").over(Window.partitionBy(*keys, "entity_id"))
+    share = per_entity / F.sum("load").over(Window.partitionBy(*keys))
+    rank = F.dense_rank().over(Window.partitionBy(*keys).orderBy(per_entity.desc(), "entity_id"))
+    return (rank <= settings.heavy_hitters) & (share >= HEAVY_SHARE)
 
 
 def query_pattern_observed(records: DataFrame, settings: Settings) -> DataFrame:

@@ -12,7 +12,6 @@ from foreshard.lake.tables import QUERY_RECORD, USAGE_RECORD, Table
 from foreshard.settings import Settings
 
 _CORRUPT = "_corrupt_record"
-_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,85 @@ QUERIES = RecordKind(
 KINDS = (USAGE, QUERIES)
 
 
-def judged(lines: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
-    """Lines with their fields typed, `record_id` and `revision` filled in, and `problem`: the reason to refuse, or null.
+def read_lines(lines: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    """Lines with their fields typed, `record_id` and `revision` filled in, and `good`: whether the row is accepted.
 
-    The first failing rule names the row's reason: unreadable, malformed, a missing field, a wrong type, a negative number,
-    a time in the future, a time too late.
+    `raw` is kept for the others only, for `refused` to say what is wrong with them. One typed parse and a short condition
+    decide every row, because almost all are good; a condition that also names the reason is too long for the JVM to compile.
     """
-    schema = ", ".join(f"`{f.name}` string" for f in kind.fields) + f", `{_CORRUPT}` string"
-    parsed = F.from_json("raw", schema, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT})
-    read = lines.withColumn("read", parsed)
-    typed = read.select(*lines.columns, "read", *[_typed(f).alias(f.name) for f in kind.fields])
-    reason = F.coalesce(F.col("problem"), *_problems(kind), *_time_problems(settings))
+    schema = ", ".join(f"`{f.name}` {f.type}" for f in kind.fields) + f", `{_CORRUPT}` string"
+    read = lines.withColumn("read", F.from_json("raw", schema, {"columnNameOfCorruptRecord": _CORRUPT}))
+    typed = read.select(*lines.columns, *[F.col(f"read.{f.name}") for f in kind.fields], F.col(f"read.{_CORRUPT}"))
+    good = F.col("problem").isNull() & F.col(_CORRUPT).isNull()
+    for field in kind.fields:
+        good = good & _is_good(field)
+    first, last = _time_bounds(settings)
+    good = F.coalesce(good & F.col("event_time").between(first, last), F.lit(False))
     identity = F.coalesce(F.col("record_id"), F.concat_ws(":", "file_checksum", F.col("file_row").cast("string")))
-    return typed.select(
-        *[c for c in lines.columns if c != "problem"],
+    return typed.withColumn("good", good).select(
+        "file_name",
+        "file_checksum",
+        "file_row",
+        "landed_at",
         *[f.name for f in kind.fields if f.name not in ("record_id", "revision")],
         identity.alias("record_id"),
         F.coalesce(F.col("revision"), F.lit(0)).alias("revision"),
-        reason.alias("problem"),
+        "good",
+        F.when(~F.col("good"), F.col("raw")).alias("raw"),
+        F.when(~F.col("good"), F.coalesce("problem", F.lit(""))).alias("problem"),
+    )
+
+
+def _is_good(field: Field) -> Column:
+    column = F.col(field.name)
+    good = column.isNotNull() if field.required else F.lit(True)
+    if field.required and field.type == "string":
+        good = column.isNotNull() & (F.trim(column) != "")
+    if field.type == "double":
+        good = good & ~F.isnan(column) & (column < float("inf"))
+    if field.non_negative:
+        good = good & (column.isNull() | (column >= 0))
+    return good
+
+
+def _time_bounds(settings: Settings) -> tuple[Column, Column]:
+    """The oldest and the newest event time that is accepted, by the row's landing time."""
+    oldest = F.col("landed_at") - F.expr(f"INTERVAL {settings.lateness_days} DAYS")
+    newest = F.col("landed_at") + F.expr(f"INTERVAL {settings.future_tolerance_minutes} MINUTES")
+    return oldest, newest
+
+
+def accepted(read: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    """The accepted rows of `read_lines` with the columns of the record table."""
+    rows = read.where("good").withColumn("day", F.to_date("event_time"))
+    for name, column in kind.derived(settings).items():
+        rows = rows.withColumn(name, column)
+    return rows.select(*[F.col(f.name).cast(f.dataType) for f in kind.table.schema.fields])
+
+
+def refused(read: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    """The refused rows of `read_lines` as they were, with the reason, with the columns of `quarantine`.
+
+    The first failing rule names the reason: unreadable, malformed, a missing field, a wrong type, a negative number, a time
+    in the future, a time too late.
+    """
+    lines = read.where("NOT good").select("file_name", "file_checksum", "file_row", "landed_at", "raw", "problem")
+    texts = ", ".join(f"`{f.name}` string" for f in kind.fields) + f", `{_CORRUPT}` string"
+    parsed = lines.withColumn("read", F.from_json("raw", texts, {"columnNameOfCorruptRecord": _CORRUPT}))
+    typed = parsed.select(*lines.columns, "read", *[_typed(f).alias(f.name) for f in kind.fields])
+    unreadable = F.when(F.col("problem") != "", F.col("problem"))
+    # What no rule names was still not as declared, such as a number in quotes: it must not be lost.
+    reason = F.coalesce(
+        unreadable, *_problems(kind), *_time_problems(settings), F.lit("a field has another type than declared")
+    )
+    return typed.select(
+        F.lit(kind.name).alias("table_name"),
+        "file_checksum",
+        "file_name",
+        "file_row",
+        "raw",
+        reason.alias("reason"),
+        "landed_at",
     )
 
 
@@ -108,8 +168,6 @@ def _typed(field: Field) -> Column:
     raw = F.col(f"read.{field.name}")
     if field.type.startswith("array"):
         return F.from_json(raw, field.type)
-    if field.type == "timestamp":
-        return F.when(raw.rlike(_TIME), raw.try_cast("timestamp"))
     return raw.try_cast(field.type)
 
 
@@ -141,31 +199,9 @@ def _plain(spark_type: str) -> str:
 
 
 def _time_problems(settings: Settings) -> list[Column]:
-    future = F.col("landed_at") + F.expr(f"INTERVAL {settings.future_tolerance_minutes} MINUTES")
-    late = F.col("landed_at") - F.expr(f"INTERVAL {settings.lateness_days} DAYS")
+    oldest, newest = _time_bounds(settings)
+    time = F.col("event_time")
     return [
-        F.when(F.col("event_time") > future, F.concat(F.lit("event_time in the future: "), F.col("event_time").cast("string"))),
-        F.when(F.col("event_time") < late, F.concat(F.lit("too late: event_time "), F.col("event_time").cast("string"))),
+        F.when(time > newest, F.concat(F.lit("event_time in the future: "), time.cast("string"))),
+        F.when(time < oldest, F.concat(F.lit("too late: event_time "), time.cast("string"))),
     ]
-
-
-def accepted(judged_lines: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
-    """The accepted rows with the columns of the record table."""
-    derived = kind.derived(settings)
-    rows = judged_lines.where("problem IS NULL").withColumn("day", F.to_date("event_time"))
-    for name, column in derived.items():
-        rows = rows.withColumn(name, column)
-    return rows.select(*[F.col(f.name).cast(f.dataType) for f in kind.table.schema.fields])
-
-
-def refused(judged_lines: DataFrame, kind: RecordKind) -> DataFrame:
-    """The refused rows as they were, with the reason, with the columns of `quarantine`."""
-    return judged_lines.where("problem IS NOT NULL").select(
-        F.lit(kind.name).alias("table_name"),
-        "file_checksum",
-        "file_name",
-        "file_row",
-        "raw",
-        F.col("problem").alias("reason"),
-        "landed_at",
-    )
