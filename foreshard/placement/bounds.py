@@ -10,20 +10,23 @@ from foreshard.placement.instance import FULL, HOT, NONE, Bools, Instance
 from foreshard.placement.load import NodeLoads, quantile
 
 
-def peak_lower_bound(instance: Instance, usable: Bools, replicas: int) -> float:
-    """The lowest peak utilisation of any placement on the `usable` nodes, shape (N,), with at most `replicas` of a shard; or 0.
+def peak_lower_bound(instance: Instance, usable: Bools, served: Bools, replicas: int) -> float:
+    """The lowest peak utilisation of any placement of the `served` shards, shape (S,), on the `usable` nodes, shape (N,).
+
+    No shard has more than `replicas`. Without nodes or shards the bound is 0.
 
     A node's quantile is its mean plus z times the length of its vector of spreads. By the triangle inequality these sum to at
     least the quantile of the whole pool as one node, and the highest utilisation is at least the pool's load over its capacity.
     Likewise each shard alone, over the largest nodes that may hold it. Time O(shards × steps).
     """
     capacity = np.sort(instance.capacity[usable])[::-1]
-    if not capacity.size or not instance.shard_ids:
+    if not capacity.size or not served.any():
         return 0.0
     z = instance.policy.risk_z
-    pool = NodeLoads(*(np.add.accumulate(a, axis=0)[-1] for a in (instance.mean, instance.common, instance.own_square)))
+    loads = instance.mean[served], instance.common[served], instance.own_square[served]
+    pool = NodeLoads(*(np.add.accumulate(a, axis=0)[-1] for a in loads))
     bound = float(quantile(pool, z).max()) / math.fsum(capacity)
-    alone = quantile(NodeLoads(instance.mean, instance.common, instance.own_square), z)
+    alone = quantile(NodeLoads(*loads), z)
     bound = max(bound, float(alone.max()) / math.fsum(capacity[:replicas]))
     return math.floor(bound * (1 - 1e-9) * 1e9) / 1e9
 

@@ -154,7 +154,7 @@ def _hot_reason(instance: Instance, shard: int, wanted: int) -> str:
     mean_capacity = float(instance.capacity[instance.accepts].mean())
     return (
         f"shard {instance.shard_ids[shard]} predicted at {instance.mean[shard, step]:.4g}/s at {instance.step_label(step)}, "
-        f"{instance.mean[shard, step] / mean_capacity:.2f} of a mean node's capacity; above {instance.policy.hot_share:.2f} it "
+        f"{instance.mean[shard, step] / mean_capacity:.3g} of a mean node's capacity; above {instance.policy.hot_share:.2f} it "
         f"gets {wanted} replicas"
     )
 
@@ -164,7 +164,7 @@ def _cold_reason(instance: Instance, shard: int, wanted: int) -> str:
     peak = float(instance.mean[shard].max())
     cold = instance.policy.hot_share * instance.policy.cold_factor
     return (
-        f"shard {instance.shard_ids[shard]} predicted at {peak:.4g}/s at most, {peak / mean_capacity:.2f} of a mean node's "
+        f"shard {instance.shard_ids[shard]} predicted at {peak:.4g}/s at most, {peak / mean_capacity:.3g} of a mean node's "
         f"capacity; {_count(wanted, 'replica')} are enough below {cold:.2f} each"
     )
 

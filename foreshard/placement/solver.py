@@ -11,7 +11,7 @@ from foreshard.placement import bounds
 from foreshard.placement.balance import Limits, relieve, worthwhile
 from foreshard.placement.codec import input_digest, plan_id_of
 from foreshard.placement.draft import Draft
-from foreshard.placement.instance import NONE, Floats, Instance, build
+from foreshard.placement.instance import FULL, NONE, Floats, Instance, build
 from foreshard.placement.moves import deviations_of, layout_of, moves_of
 from foreshard.placement.replicas import replicas_wanted, settle
 from foreshard.placement.summary import summarise
@@ -31,7 +31,7 @@ def solve(problem: PlacementProblem, *, seed: int = 0, iterations: int = 20_000,
     instance = build(problem)
     limits = Limits(iterations, None if time_limit is None else time.monotonic() + time_limit)
     most = max(problem.policy.max_replicas, problem.policy.min_full_replicas)
-    peak_bound = bounds.peak_lower_bound(instance, instance.accepts, most)
+    peak_bound = bounds.peak_lower_bound(instance, instance.accepts, np.ones(len(instance.shard_ids), dtype=np.bool_), most)
     bound = load_bound(instance, peak_bound)
     draft = Draft.of(instance)
     settle(draft, replicas_wanted(instance), bound)
@@ -67,11 +67,12 @@ def _plan(draft: Draft, bound: float, ended_by: str) -> Plan:
     most = max(
         problem.policy.max_replicas, problem.policy.min_full_replicas, int((draft.kind > NONE).sum(axis=1).max(initial=0))
     )
+    served = ((draft.kind == FULL) & instance.live).any(axis=1)  # every shard, if any node accepts shards
     lowest_bytes = bounds.repair_bytes(instance) if draft.blocked else bounds.bytes_lower_bound(instance)
     metrics = PlanMetrics(
         peak_before=_rounded_peak(before),
         peak_after=_rounded_peak(after),
-        peak_lower_bound=bounds.peak_lower_bound(instance, usable, most),
+        peak_lower_bound=bounds.peak_lower_bound(instance, usable, served, most),
         bytes_moved=sum(move.bytes for move in moves),
         bytes_lower_bound=lowest_bytes,
         moves=len(moves),

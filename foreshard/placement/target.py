@@ -21,19 +21,19 @@ def load_bound(instance: Instance, peak_bound: float) -> float:
 def choose(draft: Draft, shard: int, kind: int, bound: float, leaving: int | None = None) -> int | None:
     """The node for one more replica, or None if every accepting node holds one; `leaving` holds one that goes in exchange.
 
-    First choice is a node with room in a zone of its own, then one with room, then the one that ends least utilised.
+    In this order: a node with room in a zone of its own; one in a zone of its own that stays within the target; one with
+    room; any. The highest-ranked where there is room, else the one that ends least utilised.
     """
     instance = draft.instance
     free = np.flatnonzero(instance.accepts & (draft.kind[shard] == NONE))
     if not free.size:
         return None
-    ranks = instance.rank[shard][free]
     after = _utilisation_after(draft, shard, kind, free, leaving)
     room = after <= bound * (1 + 1e-9)
-    if room.any():
-        apart = ~shares_zone(draft, shard, leaving)[free]
-        return int(free[np.lexsort((ranks, ~apart, ~room))[0]])
-    return int(free[np.lexsort((ranks, after))[0]])
+    apart = ~shares_zone(draft, shard, leaving)[free]
+    within = after <= instance.policy.target_utilisation
+    choice = np.select([room & apart, within & apart, room], [0, 1, 2], 3)
+    return int(free[np.lexsort((instance.rank[shard][free], np.where(room, 0.0, after), choice))[0]])
 
 
 def shares_zone(draft: Draft, shard: int, leaving: int | None = None) -> Bools:

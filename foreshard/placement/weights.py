@@ -13,6 +13,7 @@ from foreshard.placement.load import Rows, loads_of, loads_of_layout, quantile, 
 
 LOWEST = 0.02
 ROUNDS = 150
+PATIENCE = 25  # rounds without a better peak after which the search for weights ends
 
 
 def utilisation(instance: Instance, kind: Kinds, weight: Floats) -> Floats:
@@ -32,14 +33,14 @@ def balanced(instance: Instance, kind: Kinds) -> Floats:
     if not rows.shard.size:
         return np.zeros(kind.shape)
     weight = _normalised(instance, rows, instance.capacity[rows.node])
-    best, best_peak = weight, np.inf
+    best, best_peak, best_turn = weight, np.inf, 0
     for turn in range(ROUNDS):
         quantiles = quantile(loads_of(instance, rows, shares(instance, rows, weight)), instance.policy.risk_z)
         used = quantiles / instance.capacity[:, None]
         peak = float(used.max())
-        if peak < best_peak * (1 - 1e-6):
-            best, best_peak = weight, peak
-        if peak <= 0:
+        if peak < best_peak * (1 - 1e-4):
+            best, best_peak, best_turn = weight, peak, turn
+        if peak <= 0 or turn - best_turn > PATIENCE:
             break
         price = _prices(instance, rows, used / peak)
         weight = _normalised(instance, rows, weight / (1.0 + price / (1.0 + turn / 10)))
