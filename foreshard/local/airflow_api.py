@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from foreshard.errors import ForeshardError
 
 FINISHED = ("success", "failed")
 _RETRY_SECONDS = 0.5
+_POLL_SECONDS = 0.5
+_TAIL_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class AirflowApi:
         assert run is not None
         return str(run["dag_run_id"])
 
-    def runs(self, dag_id: str) -> list[Run]:
-        """The newest hundred runs, newest first."""
+    def runs(self, dag_id: str = "~") -> list[Run]:
+        """The newest hundred runs, newest first, of one DAG or of all."""
         found = self._get(f"/api/v2/dags/{dag_id}/dagRuns", limit=100, order_by="-run_after")["dag_runs"]
-        return [Run(dag_id, r["dag_run_id"], r["state"], r.get("partition_key") or "") for r in found]
+        return [Run(r["dag_id"], r["dag_run_id"], r["state"], r.get("partition_key") or "") for r in found]
 
     def run(self, dag_id: str, run_id: str) -> Run:
         found = self._get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
@@ -98,6 +100,28 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self._get(path, full_content="true")["content"]
         return "\n".join(line["event"] if isinstance(line, dict) else str(line) for line in content)
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Asks every half second until `condition()` holds; `timeout` in seconds.
+
+        Raises ForeshardError when time is up, or as soon as any run fails, with the end of its task's log.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition():
+            for run in self.runs():
+                if run.state == "failed":
+                    raise ForeshardError(self._failure(run))
+            if time.monotonic() > deadline:
+                raise ForeshardError(f"waited {timeout:g} s for {what}; see {self.url}")
+            time.sleep(_POLL_SECONDS)
+
+    def _failure(self, run: Run) -> str:
+        failed = [task for task, state in self.tasks(run.dag_id, run.run_id).items() if state == "failed"]
+        if not failed:
+            return f"run {run.run_id} of {run.dag_id} failed"
+        attempt = self._get(f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{failed[0]}")["try_number"]
+        lines = [line for line in self.log(run.dag_id, run.run_id, failed[0], attempt).splitlines() if line.strip()]
+        return f"task {failed[0]} of {run.dag_id} failed in run {run.run_id}; its log ends: " + " | ".join(lines[-_TAIL_LINES:])
 
     def approvals(self, dag_id: str) -> list[Approval]:
         """Questions of this DAG's runs that nobody has answered yet."""

@@ -1,0 +1,163 @@
+"""The whole loop on a real scheduler: a landed hour travels DAG by DAG to a published epoch, past a person's decision."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from foreshard import settings as configuration
+from foreshard.commands import operate
+from foreshard.local.airflow import LocalAirflow
+from foreshard.local.airflow_api import AirflowApi, Approval
+from foreshard.local.postgres import EmbeddedPostgres
+from foreshard.local.submit import submit
+from foreshard.routing import database
+from foreshard.routing import store as routing_store
+from foreshard.settings import Settings
+from foreshard.transition import store
+
+pytestmark = pytest.mark.live
+
+FIRST_HOUR = datetime(2013, 11, 26, tzinfo=UTC)
+HOURS_LOADED = 30
+TURN_SECONDS = 600
+SETTINGS = """
+home = "var"
+slot_bits = 2
+nodes = [
+  { node_id = "a", capacity = 0.1 },
+  { node_id = "b", capacity = 0.1 },
+  { node_id = "c", capacity = 0.1 },
+]
+[policy]
+auto_approve_moves = 0
+[forecast]
+horizon_hours = 6
+[spark]
+master = "local[2]"
+"""
+
+
+@dataclass(frozen=True)
+class Loop:
+    settings: Settings
+    url: str
+    api: AirflowApi
+
+    def land_and_trigger(self, number: int) -> None:
+        hour = FIRST_HOUR + timedelta(hours=number)
+        land(self.settings, hour)
+        self.api.trigger("aggregate", partition_key=hour.strftime("%Y-%m-%dT%H:%M:%S"))
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        self.api.wait_until(condition, TURN_SECONDS, what)
+
+    def asked(self) -> Approval:
+        self.wait(lambda: bool(self.api.approvals("reshard")), "an approval to be asked for")
+        return self.api.approvals("reshard")[0]
+
+    def wait_for_end(self, approval: Approval) -> dict[str, str]:
+        """Task states of the run that asked, once it is done."""
+        self.wait(lambda: self.api.run("reshard", approval.run_id).state == "success", "the reshard run to end")
+        return self.api.tasks("reshard", approval.run_id)
+
+    def epoch(self) -> int:
+        snapshot = routing_store.current(self.url, self.settings.pool_id)
+        assert snapshot is not None
+        return snapshot.epoch
+
+    def plan_state(self) -> str:
+        plan = store.latest_plan(self.url, self.settings.pool_id)
+        assert plan is not None
+        return plan.state
+
+
+def land(settings: Settings, hour: datetime) -> None:
+    """One hour's files: every hour the same twelve entities are used, and one of them is asked for far more often."""
+    moment = hour.isoformat()
+    key = {"service_id": "s", "operation_id": "read"}
+    usage = [
+        {"record_id": f"{moment}-{n}", "entity_id": f"e{n}", **key, "event_time": moment, "quantity": n + 1} for n in range(12)
+    ]
+    queries = [
+        {
+            "record_id": f"{moment}-{n}",
+            "entity_id": f"e{n % 12 if n % 2 else 0}",
+            **key,
+            "range_start": (hour - timedelta(days=1)).isoformat(),
+            "range_end": moment,
+            "query_class": "interactive",
+            "event_time": moment,
+            "candidates": [],
+            "node_id": "a",
+            "predicted_load": 0.01,
+            "epoch": 1,
+            "reason": "test",
+            "latency_ms": 5.0,
+            "bytes": 100,
+            "status": 200,
+            "load_after": 0.01,
+        }
+        for n in range(200)
+    ]
+    for table, rows in (("usage_record", usage), ("query_record", queries)):
+        folder = Path(settings.landing_folder(table)) / hour.strftime("%Y-%m-%dT%H")
+        folder.mkdir(parents=True)
+        partial = folder / ".part.jsonl"
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        partial.rename(folder / "part.jsonl")
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """A pool with a day of history at epoch 1, and a running Airflow with the repository's DAGs."""
+    folder = Path(tmp_path_factory.mktemp("scheduler"))
+    (folder / "foreshard.toml").write_text(SETTINGS, "utf-8")
+    settings = configuration.load(folder / "foreshard.toml")
+    postgres = EmbeddedPostgres(settings.home / "postgres")
+    url = postgres.start()
+    try:
+        for number in range(HOURS_LOADED):
+            land(settings, FIRST_HOUR + timedelta(hours=number))
+        end = FIRST_HOUR + timedelta(hours=HOURS_LOADED)
+        database.migrate(url)
+        submit(settings, "aggregate", ["--from", FIRST_HOUR.isoformat(), "--to", end.isoformat()])
+        operate.init(settings=folder / "foreshard.toml")
+        metadata = postgres.create_database("airflow")
+        with LocalAirflow(settings, metadata_url=metadata, postgres_url=url, hourly=False) as airflow:
+            yield Loop(settings, url, airflow.api)
+    finally:
+        postgres.stop()
+
+
+def test_every_dag_is_there_without_import_errors(loop: Loop) -> None:
+    assert loop.api.import_errors() == []
+    assert loop.api.dags() == ["aggregate", "follow_source", "forecast_load", "learn", "reshard"]
+
+
+def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop: Loop) -> None:
+    assert loop.epoch() == 1
+
+    loop.land_and_trigger(HOURS_LOADED)
+    refused = loop.asked()
+    loop.api.answer(refused, approve=False)
+    states = loop.wait_for_end(refused)
+    assert states["warm_up"] == states["publish"] == "skipped"
+    assert (loop.plan_state(), loop.epoch()) == ("rejected", 1)
+
+    loop.land_and_trigger(HOURS_LOADED + 1)
+    agreed = loop.asked()
+    assert agreed.body
+    loop.api.answer(agreed, approve=True)
+    states = loop.wait_for_end(agreed)
+    assert states["warm_up"] == states["publish"] == states["retire"] == "success"
+    assert (loop.plan_state(), loop.epoch()) == ("done", 2)
+
+    loop.wait(lambda: all(run.state == "success" for run in loop.api.runs()), "all runs to end")
+    versions = {replica.applied_version for replica in store.read_replicas(loop.url, loop.settings.pool_id)}
+    assert len(versions) == 1, "every copy has followed its source to one version"
