@@ -66,6 +66,7 @@ class SparkSettings:
 
     master: str = "local[*]"
     driver_memory: str = "1g"
+    driver_java_options: str = ""  # more options for the driver's JVM
     shuffle_partitions: int = 4
 
 

@@ -13,9 +13,7 @@ TABLES = ("usage_hourly", "query_load", "query_pattern_observed")
 
 def init(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Register the pool and its nodes, copy the plain hash layout to them and publish it as epoch 1. Safe to repeat."""
-    from foreshard.local.submit import submit
     from foreshard.routing import database, pool
-    from foreshard.transition import steps
 
     chosen = configuration.load(settings)
     if not chosen.nodes:
@@ -26,15 +24,23 @@ def init(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     database.migrate(url)
     registered = pool.register(url, chosen)
     if registered.current_epoch == 0:
-        plan = steps.propose_first(chosen)
-        submit(chosen, "warm_up_replicas", ["--plan", plan.plan_id])
-        steps.publish(chosen, plan.plan_id)
-        steps.retire(chosen, plan.plan_id)
+        publish_first_epoch(chosen)
     epoch = pool.read_pool(url, chosen.pool_id).current_epoch
     if as_json:
         print_json({"pool_id": chosen.pool_id, "epoch": epoch, "nodes": [n.node_id for n in chosen.nodes]})
     else:
         typer.echo(f"Pool {chosen.pool_id} has {len(chosen.nodes)} nodes and {chosen.slots} slots; epoch {epoch} is current.")
+
+
+def publish_first_epoch(settings: configuration.Settings) -> None:
+    """Copies the plain hash layout to the registered nodes with one Spark job, verifies it and publishes it as epoch 1."""
+    from foreshard.local.submit import submit
+    from foreshard.transition import steps
+
+    plan = steps.propose_first(settings)
+    submit(settings, "warm_up_replicas", ["--plan", plan.plan_id])
+    steps.publish(settings, plan.plan_id)
+    steps.retire(settings, plan.plan_id)
 
 
 def _postgres(settings: configuration.Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,12 +17,19 @@ def gateway(
     gateway_id: Annotated[str, typer.Option("--id", help="Name of this gateway; a restart keeps it.")] = "gateway-1",
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    clock_starts_at: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S%z"], help="For a log of the past: the UTC time that the gateway's clock starts at."
+        ),
+    ] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Run the reference gateway: get-usage over HTTP, routed by the published epoch."""
     from foreshard.gateway.server import run_gateway
 
-    run_gateway(configuration.load(settings), gateway_id, host, port)
+    clock = clock_starts_at.astimezone(UTC) if clock_starts_at else None
+    run_gateway(configuration.load(settings), gateway_id, host, port, clock_starts_at=clock)
 
 
 def pipeline(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ class Run:
     run_id: str
     state: str
     partition_key: str
+    seconds: float | None = None  # from its start to its end; None while it runs
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class AirflowApi:
     def runs(self, dag_id: str = "~") -> list[Run]:
         """The newest hundred runs, newest first, of one DAG or of all."""
         found = self._get(f"/api/v2/dags/{dag_id}/dagRuns", limit=100, order_by="-run_after")["dag_runs"]
-        return [Run(r["dag_id"], r["dag_run_id"], r["state"], r.get("partition_key") or "") for r in found]
+        return [_run(r) for r in found]
 
     def run(self, dag_id: str, run_id: str) -> Run:
         found = self._get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
-        return Run(dag_id, run_id, found["state"], found.get("partition_key") or "")
+        return _run(found)
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
         """Task id → state; '' for a task that nothing has happened to."""
@@ -168,6 +170,12 @@ class AirflowApi:
         if response.is_error:
             raise ForeshardError(f"Airflow at {self.url} refused the log-in: {_detail(response)}")
         self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+
+def _run(found: Mapping[str, Any]) -> Run:
+    started, ended = found.get("start_date"), found.get("end_date")
+    took = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds() if started and ended else None
+    return Run(found["dag_id"], found["dag_run_id"], found["state"], found.get("partition_key") or "", took)
 
 
 def _detail(response: httpx.Response) -> str:

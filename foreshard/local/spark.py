@@ -63,7 +63,9 @@ def spark_home() -> Path:
 
 def submit_conf(settings: Settings) -> dict[str, str]:
     """Spark's configuration for a job on this machine, with Delta, UTC and small shuffles."""
+    options = {"spark.driver.extraJavaOptions": settings.spark.driver_java_options}
     return {
+        **{key: value for key, value in options.items() if value},
         "spark.jars": ",".join(str(jar) for jar in jars()),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
