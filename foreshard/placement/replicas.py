@@ -111,8 +111,7 @@ def drop_extras(draft: Draft, shard: int, wanted: int, bound: float) -> None:
     """Retires replicas beyond the wanted number: on draining nodes first, then hot before full, then the lowest-ranked."""
     instance = draft.instance
     while len(holders := draft.live_holders(shard)) > wanted:
-        spare_full = (draft.kind[shard][instance.accepts] == FULL).sum() > instance.full_wanted
-        spare = [n for n in holders if draft.kind[shard, n] == HOT or spare_full or not instance.accepts[n]]
+        spare = [n for n in holders if _spare(draft, shard, n)]
         ranks = instance.rank[shard]
         spare.sort(key=lambda n: (bool(instance.accepts[n]), int(draft.kind[shard, n]), -int(ranks[n]), n))
         if not spare or not _drop(draft, shard, spare[0], _cold_reason(instance, shard, wanted)):
@@ -128,12 +127,19 @@ def _relocate(draft: Draft, shard: int, node: int, target: int, kind: int, reaso
 def _drop(draft: Draft, shard: int, node: int, reason: str) -> bool:
     kinds = draft.kind[shard].copy()
     kinds[node] = NONE
-    full_kept = (kinds[draft.instance.accepts] == FULL).sum() >= draft.instance.full_wanted
-    if not full_kept or not draft.fits_budget(shard, kinds):
+    if not _spare(draft, shard, node) or not draft.fits_budget(shard, kinds):
         return False
     draft.place(shard, kinds)
     draft.left[shard, node] = Note(RETIRE, reason)
     return True
+
+
+def _spare(draft: Draft, shard: int, node: int) -> bool:
+    """Whether the shard keeps its full replicas on accepting nodes without this one."""
+    others = draft.instance.accepts.copy()
+    others[node] = False
+    enough = (draft.kind[shard][others] == FULL).sum() >= draft.instance.full_wanted
+    return bool(enough) or draft.kind[shard, node] == HOT
 
 
 def _with(draft: Draft, shard: int, node: int, kind: int) -> Kinds:

@@ -84,3 +84,13 @@ def test_nothing_is_placed_on_a_draining_node() -> None:
     pool = (*POOL[:3], Node("pipeline-03", 1_000.0, NodeState.DRAINING))
     plan = solve(problem(tuple(shard(i, 1.0) for i in range(6)), pool, Layout(1, ())))
     assert not plan.layout.of_node("pipeline-03")
+
+
+def test_a_surplus_hot_replica_goes_even_while_a_full_one_waits_for_budget_to_leave_a_draining_node() -> None:
+    pool = (*POOL[:3], Node("pipeline-03", 100.0, NodeState.DRAINING))
+    held = (Replica(0, "pipeline-00"), Replica(0, "pipeline-03"), Replica(0, "pipeline-01", 1.0, HOT_FROM))
+    waiting = problem((shard(0, 1.0),), pool, Layout(1, held), Policy(max_replicas=2, max_move_bytes=0))
+    plan = solve(waiting)
+    assert [(m.kind, m.source) for m in plan.moves] == [(MoveKind.DROP, "pipeline-01")]
+    assert plan.metrics.ended_by == "movement budget"
+    assert violations(waiting, plan) == []
