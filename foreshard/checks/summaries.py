@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _count(condition: Column) -> Column:
-    return F.sum(F.when(condition, 1).otherwise(0))
+    return F.count_if(condition)
 
 
 def record_summary(rows: DataFrame, settings: Settings) -> pd.DataFrame:
@@ -30,13 +30,23 @@ def record_summary(rows: DataFrame, settings: Settings) -> pd.DataFrame:
             _count(F.col(number).isNull() | (F.col(number) < 0)).alias("rows_with_bad_number"),
             F.min("slot").alias("lowest_slot"),
             (F.max("slot") - F.lit(settings.slots)).alias("highest_slot_below_slots"),
-            _count(F.col("event_time") > F.col("landed_at") + F.expr("INTERVAL 1 DAY")).alias("rows_far_ahead"),
+            _count(F.unix_micros("event_time") > F.unix_micros("landed_at") + 86_400_000_000).alias("rows_far_ahead"),
             (F.count("*") - F.countDistinct(F.xxhash64("record_id", "revision"))).alias("repeated_identities"),
         )
         .orderBy("day")
         .toPandas()
     )
     return summary
+
+
+def quarantine_summary(rows: DataFrame, read: int) -> pd.DataFrame:
+    """One row: how many rows are refused, how many of them say neither why nor from where, and their share of `read`."""
+    summary: pd.DataFrame = rows.agg(
+        F.count("*").alias("rows"),
+        F.count_if(F.coalesce("reason", F.lit("")) == "").alias("rows_without_reason"),
+        F.count_if(F.col("file_name").isNull() | F.col("file_checksum").isNull()).alias("rows_without_file"),
+    ).toPandas()
+    return summary.assign(share_of_read=summary["rows"] / read)
 
 
 def product_summary(rows: DataFrame, product: Product, settings: Settings) -> pd.DataFrame:

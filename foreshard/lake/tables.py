@@ -32,6 +32,8 @@ class Table:
 
 
 _CHANGE_FEED = (("delta.enableChangeDataFeed", "true"),)
+# Statistics are gathered for every row written: only for the columns that a read can skip files by.
+_RECORD_STATISTICS = (("delta.dataSkippingStatsColumns", "revision,event_time,landed_at"),)
 _FILE = "landed_at timestamp, file_checksum string, file_name string, file_row bigint, day date"
 
 USAGE_RECORD = Table(
@@ -39,7 +41,7 @@ USAGE_RECORD = Table(
     "record_id string, revision int, entity_id string, service_id string, operation_id string, event_time timestamp, "
     f"quantity decimal(18,6), slot int, {_FILE}",
     ("day",),
-    _CHANGE_FEED,
+    _CHANGE_FEED + _RECORD_STATISTICS,
 )
 QUERY_RECORD = Table(
     "query_record",
@@ -48,7 +50,7 @@ QUERY_RECORD = Table(
     "candidates array<struct<node_id: string, score: double>>, node_id string, predicted_load double, epoch bigint, "
     "reason string, latency_ms double, bytes bigint, status int, load_after double, age_class string, slot int, " + _FILE,
     ("day",),
-    _CHANGE_FEED,
+    _CHANGE_FEED + _RECORD_STATISTICS,
 )
 QUARANTINE = Table(
     "quarantine",

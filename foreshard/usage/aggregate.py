@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from foreshard.checks.gate import require
 from foreshard.checks.summaries import product_summary, record_summary
 from foreshard.lake import delta
+from foreshard.lake.tables import QUARANTINE
 from foreshard.settings import Settings
 from foreshard.usage import landing
 from foreshard.usage.ledger import AppendCounts, append_quarantine, current_records, new_records
@@ -49,6 +50,8 @@ def aggregate(spark: SparkSession, settings: Settings, start: datetime, end: dat
 
     Raises QualityError before the commit of a table whose critical expectations fail.
     """
+    # Two writers that both find it missing would both make it, and one would fail.
+    QUARANTINE.ensure(spark, settings)
     # The two logs share no table but quarantine, whose rows name their log: side by side, they keep two cores busy.
     with ThreadPoolExecutor(len(KINDS)) as side_by_side:
         parts = list(side_by_side.map(lambda kind: _aggregate_kind(spark, settings, kind, start, end), KINDS))
@@ -94,7 +97,7 @@ def _take_in(spark: SparkSession, settings: Settings, kind: RecordKind, paths: l
         ).first()
         read, bad = int(totals["read"]), int(totals["bad"])
         if bad:
-            append_quarantine(spark, refused(lines, kind, settings), settings)
+            append_quarantine(spark, refused(lines, kind, settings), settings, read)
         if read == bad:
             return AppendCounts(read, 0, 0, bad)
         rows = new_records(spark, accepted(lines, kind, settings), kind, settings, totals["first"], totals["last"])
@@ -122,7 +125,10 @@ def _bring_up_to_date(
 ) -> int:
     path = product.table.ensure(spark, settings)
     said = delta.commit_metadata(spark, path, "record_version")
-    touched = touched_hours(spark, settings, product.source, int(said.get("record_version", -1)), version)
+    record_table = delta.table_id(spark, settings.table(product.source.name))
+    # Versions of a record table that was made anew say nothing about what was applied of the old one: all is rebuilt.
+    applied = int(said["record_version"]) if said.get("record_table") == record_table else -1
+    touched = touched_hours(spark, settings, product.source, applied, version)
     hours = sorted({*touched, *landing.hours(start, end)})
     condition = _condition(product, hours)
     records = current_records(spark, product.source, settings, version, {hour.date() for hour in hours})
@@ -131,7 +137,8 @@ def _bring_up_to_date(
         summary = product_summary(rows, product, settings)
         require(product.table.name, summary, settings)
         complete = max(said.get("complete_to", ""), end.isoformat())
-        delta.replace_where(rows, path, condition, {"record_version": version, "complete_to": complete})
+        commit = {"record_version": version, "record_table": record_table, "complete_to": complete}
+        delta.replace_where(rows, path, condition, commit)
         return int(summary["rows"].sum())
     finally:
         rows.unpersist()
