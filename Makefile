@@ -1,15 +1,47 @@
-PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-
 .DEFAULT_GOAL := help
-.PHONY: help setup lock
+.PHONY: help setup demo airflow test test-fast test-spark test-live lint format lock clean
+
+BIN := .venv/bin
+DEMO := var/demo
+PYTEST := $(BIN)/python -m pytest
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: ## virtual environment, Java and Delta's jars, whatever is missing
+setup: ## virtual environment, Java and Delta's jars: whatever is missing
 	@scripts/setup.sh
 
-lock: ## compile requirements.txt from requirements.in
+demo: setup ## the whole loop on a real log; a second run goes on from what is there
+	@$(BIN)/python -m foreshard.demo.run $(DEMO)
+
+airflow: setup ## Airflow's own UI with all DAGs on the embedded Postgres, until Ctrl-C
+	@$(BIN)/foreshard up
+
+test: setup lint ## everything: lint, types, units, Spark, real servers
+	$(PYTEST) -m "not spark and not live" -n 2
+	$(PYTEST) -m "spark and not live"
+	$(PYTEST) -m live
+
+test-fast: setup ## what needs neither Spark nor a server of its own, in under a minute
+	@$(PYTEST) -m "not spark and not live" -n 2
+
+test-spark: setup ## the tests that start a Spark session
+	@$(PYTEST) -m "spark and not live"
+
+test-live: setup ## the tests that start schedulers, clusters and gateways
+	@$(PYTEST) -m live
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## rewrite the code in the house format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## compile requirements.txt from requirements.in
 	$(BIN)/uv pip compile --python-version 3.11 requirements.in -o requirements.txt --no-emit-index-url --no-emit-find-links
+
+clean: ## remove the demo's data
+	rm -rf $(DEMO)
