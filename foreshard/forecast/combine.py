@@ -30,7 +30,10 @@ def forecast(series: Series, options: Options) -> Forecast:
     if short:
         return _naive_only(series, options, short)
     try:
-        return _combined(series, options)
+        made = _combined(series, options)
+        if np.isfinite(made.mean).all() and np.isfinite(made.quantiles).all():
+            return made
+        return _naive_only(series, options, "the models' forecast is not finite")
     except Exception as error:
         # One bad shard must not stop the fleet; what the library said goes with the fallback.
         return _naive_only(series, options, f"{prophet_model.NAME} failed: {type(error).__name__}: {str(error)[:160]}")
@@ -47,7 +50,7 @@ def _too_short(series: Series) -> str:
 
 
 def _combined(series: Series, options: Options) -> Forecast:
-    day = series.steps_per(timedelta(days=1))
+    day = max(series.steps_per(timedelta(days=1)), 1)
     known = [series.before(day * fold) for fold in range(FOLDS, 0, -1)]
     actual = [series.values[len(past.values) : len(past.values) + day] for past in known]
     means, errors = {}, {}

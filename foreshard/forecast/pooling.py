@@ -56,6 +56,8 @@ def calibrate(errors: Floats, factor: Factor, seed: int) -> tuple[float, float]:
         size = np.hypot(parts[chosen, 1].sum(), np.sqrt((parts[chosen, 0] ** 2).sum()))
         if size > 0:
             ratios.append(errors[chosen].sum(axis=0) / size)
+    if not ratios:  # errors so small that their squares vanish
+        return 1.645, LEVEL
     pooled = np.concatenate(ratios)
     z = float(np.clip(np.quantile(pooled, LEVEL), 1.0, 4.0))
     return z, float(np.mean(pooled <= z))
