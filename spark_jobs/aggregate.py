@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 import sys
 from typing import Any
 
@@ -28,8 +26,7 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.usage.aggregate import aggregate
 
     url = resolve_url(settings)
-    holder = f"aggregate {arguments.start:%Y-%m-%dT%H} on {socket.gethostname()}, process {os.getpid()}"
-    with lease.held(url, f"{settings.pool_id}/aggregate", holder, ttl_seconds=60, wait_seconds=300):
+    with lease.sole_writer(url, settings.pool_id, "aggregate"):
         result = aggregate(spark, settings, arguments.start, arguments.end)
     store.mark_files_applied(url, settings.pool_id, result.files["usage_record"], result.versions["usage_hourly"])
     return result.as_document()

@@ -20,8 +20,7 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.transition.warm_up import follow_source
 
     url = resolve_url(settings)
-    snapshot = store.current(url, settings.pool_id)
-    return follow_source(spark, settings, url, dict(snapshot.isolated) if snapshot else {})
+    return follow_source(spark, settings, url, store.isolated_entities(url, settings.pool_id))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import socket
 import sys
 from typing import Any
 
@@ -23,10 +21,8 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.transition import lease
 
     url = resolve_url(settings)
-    snapshot = store.current(url, settings.pool_id)
-    holder = f"forecast_load on {socket.gethostname()}, process {os.getpid()}"
-    with lease.held(url, f"{settings.pool_id}/forecast", holder, ttl_seconds=60, wait_seconds=300):
-        return forecast_load(spark, settings, dict(snapshot.isolated) if snapshot else {})
+    with lease.sole_writer(url, settings.pool_id, "forecast_load"):
+        return forecast_load(spark, settings, store.isolated_entities(url, settings.pool_id))
 
 
 if __name__ == "__main__":

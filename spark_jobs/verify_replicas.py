@@ -22,8 +22,7 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.transition.warm_up import verify_again
 
     url = resolve_url(settings)
-    snapshot = store.current(url, settings.pool_id)
-    return verify_again(spark, settings, url, arguments.plan, dict(snapshot.isolated) if snapshot else {})
+    return verify_again(spark, settings, url, arguments.plan, store.isolated_entities(url, settings.pool_id))
 
 
 if __name__ == "__main__":

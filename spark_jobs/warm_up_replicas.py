@@ -22,8 +22,7 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.transition.warm_up import warm_up
 
     url = resolve_url(settings)
-    snapshot = store.current(url, settings.pool_id)
-    return warm_up(spark, settings, url, arguments.plan, dict(snapshot.isolated) if snapshot else {})
+    return warm_up(spark, settings, url, arguments.plan, store.isolated_entities(url, settings.pool_id))
 
 
 if __name__ == "__main__":

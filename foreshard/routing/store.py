@@ -111,6 +111,12 @@ def current(url: str, pool_id: str) -> Snapshot | None:
     return _decoded(rows[0]) if rows else None
 
 
+def isolated_entities(url: str, pool_id: str) -> dict[str, int]:
+    """Entity → its own shard, of the current epoch; empty before the first."""
+    snapshot = current(url, pool_id)
+    return dict(snapshot.isolated) if snapshot else {}
+
+
 def epoch(url: str, pool_id: str, n: int) -> Snapshot:
     """The snapshot of one epoch; raises ForeshardError if it was never published."""
     rows = database.query(url, "read_snapshot", {"pool_id": pool_id, "epoch": n})

@@ -6,6 +6,8 @@ the database server's clock, so that the clocks of holders do not matter.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -84,6 +86,14 @@ def held(url: str, name: str, holder: str, ttl_seconds: float, wait_seconds: flo
         thread.join()
         with suppress(ForeshardError):  # an unreachable server lets it expire; the block's own error matters more
             release(url, lease)
+
+
+@contextmanager
+def sole_writer(url: str, pool_id: str, what: str) -> Iterator[Lease]:
+    """Holds the lease of a step that writes tables alone, waiting minutes for another process that has it."""
+    holder = f"{what} on {socket.gethostname()}, process {os.getpid()}"
+    with held(url, f"{pool_id}/{what}", holder, ttl_seconds=60, wait_seconds=300) as lease:
+        yield lease
 
 
 def _acquire_within(url: str, name: str, holder: str, ttl_seconds: float, wait_seconds: float) -> Lease:
