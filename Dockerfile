@@ -9,7 +9,7 @@ RUN mkdir -p /usr/share/man/man1 \
 
 WORKDIR /opt/foreshard
 # The packages first: they change less often than the code.
-COPY requirements.txt pyproject.toml ./
+COPY requirements.txt pyproject.toml README.md LICENSE ./
 COPY foreshard/__init__.py foreshard/__init__.py
 COPY scripts scripts
 RUN scripts/setup.sh
