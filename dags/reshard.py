@@ -50,7 +50,9 @@ with DAG(
     },
 ):
     plan_next = BranchPythonOperator(task_id="plan_next", python_callable=reshard.plan_next)
-    ask = reshard.PlanApproval(task_id="ask", subject="Publish this resharding plan?", body=reshard.SUMMARY)
+    ask = reshard.PlanApproval(
+        task_id="ask", subject="Publish this resharding plan?", body=reshard.SUMMARY, retry_delay=timedelta(seconds=2)
+    )
     carry_on = BranchPythonOperator(task_id="carry_on", python_callable=reshard.carry_on, trigger_rule=ANY_PATH)
     warm_up = spark_step("warm_up", "warm_up_replicas", ["--plan", reshard.PLAN_ID], hours=6, weight=3)
     publish = PythonOperator(task_id="publish", python_callable=reshard.publish, outlets=[routing_epoch], trigger_rule=ANY_PATH)

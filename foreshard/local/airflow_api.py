@@ -15,6 +15,7 @@ from foreshard.errors import ForeshardError
 FINISHED = ("success", "failed")
 _RETRY_SECONDS = 0.5
 _POLL_SECONDS = 0.5
+_SETTLE_SECONDS = 2.0
 _TAIL_LINES = 8
 
 
@@ -133,9 +134,22 @@ class AirflowApi:
             for d in found["hitl_details"]
         ]
 
-    def answer(self, approval: Approval, approve: bool) -> None:
+    def answer(self, approval: Approval, approve: bool, timeout: float = 120) -> None:
+        """Answers, and returns when the task has taken the answer; raises ForeshardError if it has not after `timeout` seconds.
+
+        Airflow 3.3 loses an answer that comes before its scheduler has seen the task pause: it asks again after the task's
+        retry delay. So the question is left open for a moment first, and answered again if it is asked again.
+        """
         path = f"/api/v2/dags/{approval.dag_id}/dagRuns/{approval.run_id}/taskInstances/{approval.task_id}/-1/hitlDetails"
-        self._request("PATCH", path, json={"chosen_options": ["Approve" if approve else "Reject"], "params_input": {}})
+        chosen = {"chosen_options": ["Approve" if approve else "Reject"], "params_input": {}}
+        deadline = time.monotonic() + timeout
+        while self.tasks(approval.dag_id, approval.run_id).get(approval.task_id) not in (*FINISHED, "skipped"):
+            if time.monotonic() > deadline:
+                raise ForeshardError(f"{approval.dag_id} has not taken the answer in {timeout:g} s; see {self.url}")
+            if any(asked.run_id == approval.run_id for asked in self.approvals(approval.dag_id)):
+                time.sleep(_SETTLE_SECONDS)
+                self._request("PATCH", path, json=chosen)
+            time.sleep(_POLL_SECONDS)
 
     def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
         found = self._request("GET", path, params=parameters)

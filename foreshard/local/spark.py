@@ -74,7 +74,6 @@ def submit_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.warehouse.dir": str(settings.home / "spark-warehouse"),
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.driver.memory": settings.spark.driver_memory,
-        "spark.driver.extraJavaOptions": settings.spark.driver_java_options,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }

@@ -40,6 +40,7 @@ auto_approve_moves = 0
 horizon_hours = 6
 [spark]
 master = "local[2]"
+driver_java_options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """
 
 
