@@ -14,9 +14,9 @@ DOC = """
 **Does** take in the usage and query records that landed in one hour, the run's partition key (`2013-11-28T05:00:00`, UTC), and
 brings the products up to date for every hour those records touch.
 
-**Reads** `LANDING/usage_record/<hour>/` and `LANDING/query_record/<hour>/`.
-**Writes** `usage_record`, `query_record`, `quarantine`, `usage_hourly`, `query_load`, `query_pattern_observed`.
-**Then** `follow_source` and `forecast_load` run.
+- **Reads** `LANDING/usage_record/<hour>/` and `LANDING/query_record/<hour>/`.
+- **Writes** `usage_record`, `query_record`, `quarantine`, `usage_hourly`, `query_load`, `query_pattern_observed`.
+- **Then** `follow_source` and `forecast_load` run.
 
 **A past hour by hand**: trigger the DAG with that partition key, or a range with `airflow backfill create --dag-id aggregate`.
 Repeating an hour adds nothing twice.

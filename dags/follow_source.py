@@ -13,8 +13,8 @@ DOC = """
 
 **Does** apply the changes of `usage_hourly` to the serving table of every node. Ends at once if all are up to date.
 
-**Reads** the changes of `usage_hourly` since the version each copy has.
-**Writes** `serving/<node>`, and in Postgres the version that each replica has applied.
+- **Reads** the changes of `usage_hourly` since the version each copy has.
+- **Writes** `serving/<node>`, and in Postgres the version that each replica has applied.
 
 **When it fails** the copies stay as they were: queries that must see newer data are told to wait (425) or go to another copy,
 and a plan whose copies fell behind is not published. Clear the task; it goes on where each table stopped.

@@ -14,9 +14,9 @@ DOC = """
 **Does** fit every shard's history and forecast its load and what its queries will ask for. Ends at once if this hour and
 version of the input are already forecast.
 
-**Reads** `query_load` and `query_pattern_observed`, up to the watermark of `query_load`.
-**Writes** `load_forecast`, `query_pattern`, `calibration_state`.
-**Then** `reshard` and `learn` run.
+- **Reads** `query_load` and `query_pattern_observed`, up to the watermark of `query_load`.
+- **Writes** `load_forecast`, `query_pattern`, `calibration_state`.
+- **Then** `reshard` and `learn` run.
 
 **When it fails** nothing is written: gateways go on with the forecast of the last epoch. A shard whose model fails falls back
 to the seasonal naive one and says so in `fallback_reason`; the run fails only if a check of the whole table does. Read the last

@@ -14,8 +14,8 @@ DOC = """
 **Does** compare forecasts with what then happened, and each node's predicted load with its measured one. Ends at once if there
 are no new query records. It waits behind the other Spark jobs: nothing in this turn of the loop needs it.
 
-**Reads** `query_record`, `query_load`, `load_forecast`.
-**Writes** `forecast_score`, `node_correction`, `calibration_state`, which the next forecast and plan read.
+- **Reads** `query_record`, `query_load`, `load_forecast`.
+- **Writes** `forecast_score` and `node_correction`.
 
 **When it fails** the loop goes on with what was learnt before. Clear the task when convenient.
 """

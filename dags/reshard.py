@@ -18,12 +18,13 @@ DOC = """
    *Required Actions*. **No answer in time is a no.**
 3. `warm_up` copies the plan's shards at a pinned version and verifies the copies. A plan without moves skips it: it only
    carries new weights and forecasts to the gateways.
-4. `publish` makes the plan's layout the current epoch, once. 5. `wait_for_gateways` until every live one has adopted it.
+4. `publish` makes the plan's layout the current epoch, once.
+5. `wait_for_gateways` waits until every live one has adopted it.
 6. `retire` drops the copies that are no longer routed to. `close_plan` always runs: it marks a plan that was not published as
    rejected or failed and releases its pins.
 
-**Reads** `load_forecast`, the current epoch, the pool's policy. 
-**Writes** `serving/<node>`, and in Postgres the plan and the epoch.
+- **Reads** `load_forecast`, the current epoch, the pool's policy.
+- **Writes** `serving/<node>`, and in Postgres the plan and the epoch.
 
 **When it fails** before `publish`, routing is unchanged and the next forecast makes a new plan. After it, the epoch stands:
 clear `wait_for_gateways` when the gateway named in its log is back or its lease has run out. *Refused* means that another
