@@ -51,11 +51,11 @@ class LandingSummary:
 def pipelines(peak_load: float) -> tuple[Node, ...]:
     """Five pipelines of unequal capacity; `peak_load` and capacities in requests per second.
 
-    Together they run at three quarters of their capacity at the peak: a good layout fits a target utilisation of 0.8 with
-    room for the forecast's spread, while plain hashing, which is uneven over 32 shards, drives one of them over its capacity.
+    Together they run at 73 % of their capacity at the peak: a good layout fits a target utilisation of 0.8 with room for the
+    forecast's spread, while plain hashing, which is uneven over 32 shards, drives one of them over its capacity.
     """
     parts = {"pipeline-a": 1, "pipeline-b": 2, "pipeline-c": 3, "pipeline-d": 2, "pipeline-e": 1}
-    unit = float(peak_load) / 0.75 / sum(parts.values())
+    unit = float(peak_load) / 0.73 / sum(parts.values())
     return tuple(Node(name, round(unit * part, 4)) for name, part in parts.items())
 
 

@@ -58,6 +58,8 @@ def stages_of(settings: Settings, url: str, record: PlanRecord) -> tuple[Stage, 
     for event, following in pairwise([*ordered, ordered[-1]]):
         moves = f"{counts[event.stage]} moves" if counts[event.stage] else ""
         version = f"source version {event.source_version}" if event.source_version is not None else ""
-        detail = ", ".join(part for part in (moves, version, event.detail) if part)
+        # The plan's own summary stands elsewhere in the report.
+        said = "" if event.detail == record.summary else event.detail
+        detail = ", ".join(part for part in (moves, version, said) if part)
         stages.append(Stage(event.stage, (following.at - event.at).total_seconds(), detail))
     return tuple(stages)

@@ -31,7 +31,7 @@ slot_bits = {slot_bits}
 country = "US"
 
 [policy]
-hot_share = 0.3
+hot_share = 0.16
 target_utilisation = 0.8
 # The demo must not wait for a person: its plans are within these.
 auto_approve_moves = 64
