@@ -1,10 +1,12 @@
-"""Fixtures for everything that talks to Postgres: one embedded server per test process, a fresh migrated database per test."""
+"""Fixtures for what talks to servers: one embedded Postgres and one Spark session a process, a fresh database a test."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from foreshard.model import Policy, Replica
 from foreshard.routing import database as control_plane
 from foreshard.routing import pool, store
 from foreshard.routing.snapshot import Snapshot
-from foreshard.settings import NodeSettings, Settings
+from foreshard.settings import ForecastSettings, NodeSettings, Settings, SparkSettings
 
 _numbers = itertools.count()
 
@@ -89,3 +91,47 @@ def published(registered: str, snapshot: Snapshot) -> str:
     """A fresh database with the pool and its epoch 1."""
     store.publish(registered, snapshot, expected_epoch=0, published_by="test", reason="first layout")
     return registered
+
+
+def lake_settings(folder: Path, url: str) -> Settings:
+    """Eight slots over three nodes, with everything below `folder`, small enough for a test."""
+    return Settings(
+        home=folder,
+        postgres_url=url,
+        lake=str(folder / "lake"),
+        landing=str(folder / "landing"),
+        slot_bits=3,
+        heavy_hitters=2,
+        forecast=ForecastSettings(horizon_hours=6, history_days=28),
+        spark=SparkSettings("local[2]", "1g", 2),
+        nodes=(NodeSettings("a", 10.0), NodeSettings("b", 10.0), NodeSettings("c", 20.0)),
+    )
+
+
+@pytest.fixture
+def lake(tmp_path: Path, database: str) -> Settings:
+    """An empty lake and an empty control plane."""
+    return lake_settings(tmp_path, database)
+
+
+@pytest.fixture(scope="module")
+def module_lake(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> Settings:
+    """A lake that the tests of one module share, so that they look at one Spark run from several sides."""
+    url = postgres.create_database(f"test_{next(_numbers)}")
+    control_plane.migrate(url)
+    return lake_settings(tmp_path_factory.mktemp("lake"), url)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One small Spark session a process: one compiler tier and a serial collector suit many short jobs on few cores."""
+    from foreshard.lake.session import session
+    from foreshard.local.spark import environment
+
+    os.environ.update(environment())
+    options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYSPARK_SUBMIT_ARGS", f'--conf "spark.driver.extraJavaOptions={options}" pyspark-shell')
+        started = session(lake_settings(tmp_path_factory.mktemp("spark"), ""), "tests")
+    yield started
+    started.stop()

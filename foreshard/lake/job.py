@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -72,10 +73,18 @@ def _first_cause(error: Exception) -> str:
     if java is None:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    file = ""
     while java.getCause() is not None:
+        file = file or _unreadable_file(str(java.getMessage()))
         java = java.getCause()
     lines = str(java.getMessage() or java.toString()).splitlines()
-    return lines[0] if lines else str(java.toString())
+    cause = lines[0] if lines else str(java.toString())
+    return f"cannot read the file {file}: {cause}; repair, rename or remove it and run again" if file else cause
+
+
+def _unreadable_file(message: str) -> str:
+    found = re.search(r"FAILED_READ_FILE\S* Encountered error while reading file (.+?)\.\s", message)
+    return found[1] if found else ""
 
 
 def _failed(name: str, sentence: str) -> int:

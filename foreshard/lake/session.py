@@ -43,4 +43,6 @@ def session(settings: Settings, name: str) -> SparkSession:
         conf.set("spark.jars", ",".join(str(jar) for jar in jars()))
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    # A commit that changes no row still says something: how far a table is complete, what a node holds.
+    spark.conf.set("spark.databricks.delta.skipRecordingEmptyCommits", "false")
     return spark

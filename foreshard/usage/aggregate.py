@@ -22,6 +22,7 @@ from foreshard.lake import delta
 from foreshard.lake.tables import QUARANTINE
 from foreshard.settings import Settings
 from foreshard.usage import landing
+from foreshard.usage.landing import LandingFile
 from foreshard.usage.ledger import AppendCounts, append_quarantine, current_records, new_records
 from foreshard.usage.products import PRODUCTS, Product
 from foreshard.usage.records import KINDS, RecordKind, accepted, read_lines, refused
@@ -74,19 +75,19 @@ class _Part:
 def _aggregate_kind(spark: SparkSession, settings: Settings, kind: RecordKind, start: datetime, end: datetime) -> _Part:
     files = landing.files(spark, settings.landing_folder(kind.name), start, end)
     counts = _take_in(spark, settings, kind, files)
-    source_version = delta.latest_version(spark, settings.table(kind.name))
+    source_version = delta.latest_version(settings.table(kind.name))
     rewritten, versions = {}, {}
     for product in (p for p in PRODUCTS if p.source is kind):
         rewritten[product.table.name] = _bring_up_to_date(spark, settings, product, source_version, start, end)
-        versions[product.table.name] = delta.latest_version(spark, settings.table(product.table.name))
-    return _Part(counts, ["/".join(path.split("/")[-2:]) for path in files], rewritten, versions)
+        versions[product.table.name] = delta.latest_version(settings.table(product.table.name))
+    return _Part(counts, [file.name for file in files], rewritten, versions)
 
 
-def _take_in(spark: SparkSession, settings: Settings, kind: RecordKind, paths: list[str]) -> AppendCounts:
+def _take_in(spark: SparkSession, settings: Settings, kind: RecordKind, files: list[LandingFile]) -> AppendCounts:
     path = kind.table.ensure(spark, settings)
-    if not paths:
+    if not files:
         return AppendCounts(0, 0, 0, 0)
-    lines = read_lines(landing.lines(spark, paths), kind, settings).persist()
+    lines = read_lines(landing.lines(spark, files), kind, settings).persist()
     try:
         day = F.when(F.col("good"), F.to_date("event_time"))
         totals = lines.agg(
@@ -124,8 +125,8 @@ def _bring_up_to_date(
     spark: SparkSession, settings: Settings, product: Product, version: int, start: datetime, end: datetime
 ) -> int:
     path = product.table.ensure(spark, settings)
-    said = delta.commit_metadata(spark, path, "record_version")
-    record_table = delta.table_id(spark, settings.table(product.source.name))
+    said = delta.commit_metadata(path, "record_version")
+    record_table = delta.table_id(settings.table(product.source.name))
     # Versions of a record table that was made anew say nothing about what was applied of the old one: all is rebuilt.
     applied = int(said["record_version"]) if said.get("record_table") == record_table else -1
     touched = touched_hours(spark, settings, product.source, applied, version)

@@ -7,18 +7,40 @@ with `.` or `_` are still being written and are not seen.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 
 from foreshard.errors import ForeshardError
+from foreshard.usage import strictness
 
 FOLDER_FORMAT = "%Y-%m-%dT%H"
 LINE_SCHEMA = "file_name string, file_checksum string, file_row bigint, landed_at timestamp, raw string, problem string"
 _BATCH = 50_000
+_PATTERN = re.compile(r"[\[\]{}*?\\]")
+
+
+@dataclass(frozen=True)
+class LandingFile:
+    """A file to take in; `size` in bytes."""
+
+    path: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The path below the table's landing folder."""
+        return _name(self.path)
+
+
+def _name(path: str) -> str:
+    return "/".join(path.split("/")[-2:])
 
 
 def hours(start: datetime, end: datetime) -> list[datetime]:
@@ -32,8 +54,8 @@ def landed_at(folder: str) -> datetime:
     return datetime.strptime(folder, FOLDER_FORMAT).replace(tzinfo=UTC) + timedelta(hours=1)
 
 
-def files(spark: SparkSession, root: str, start: datetime, end: datetime) -> list[str]:
-    """Paths of the files landed in start ≤ hour < end, sorted. A missing folder is an hour in which nothing landed.
+def files(spark: SparkSession, root: str, start: datetime, end: datetime) -> list[LandingFile]:
+    """The files landed in start ≤ hour < end, sorted by path. A missing folder is an hour in which nothing landed.
 
     Raises ForeshardError if the landing root itself cannot be listed.
     """
@@ -46,20 +68,36 @@ def files(spark: SparkSession, root: str, start: datetime, end: datetime) -> lis
         if not system.exists(top):
             return []
         folders = [s.getPath() for s in system.listStatus(top) if s.isDirectory() and s.getPath().getName() in wanted]
-        found = [s.getPath() for folder in folders for s in system.listStatus(folder) if s.isFile()]
+        found = [(s.getPath(), s.getLen()) for folder in folders for s in system.listStatus(folder) if s.isFile()]
     except Py4JJavaError as error:
         raise ForeshardError(f"cannot list the landing folder {root}: {error.java_exception.getMessage()}") from None
-    return sorted(str(p) for p in found if p.getName().endswith(".jsonl") and p.getName()[0] not in "._")
+    whole = [(str(p), size) for p, size in found if p.getName().endswith(".jsonl") and p.getName()[0] not in "._"]
+    return [LandingFile(path, size) for path, size in sorted(whole)]
 
 
-def lines(spark: SparkSession, paths: list[str]) -> DataFrame:
+def lines(spark: SparkSession, landed: list[LandingFile]) -> DataFrame:
     """Every line of the files as LINE_SCHEMA; `problem` says why a line cannot be read at all, else it is null.
 
     Rows count from 1. An empty file gives one line, row 0. Blank lines are skipped but counted. `file_name` is the path
     below the table's landing folder.
     """
-    content = spark.read.format("binaryFile").load(paths).select("path", "content")
-    return content.mapInArrow(_split, LINE_SCHEMA)
+    reader = spark.read.format("binaryFile").option("__globPaths__", "false")
+    # The reader passes over files without a byte, so that they are told here.
+    empty = [
+        (f.name, hashlib.sha256(b"").hexdigest(), 0, landed_at(f.path.split("/")[-2]), "", "empty file")
+        for f in landed
+        if not f.size
+    ]
+    told = spark.createDataFrame(empty, LINE_SCHEMA)
+    paths = [f.path for f in landed if f.size]
+    if not paths:
+        return told
+    # Beside a path that looks like a pattern, Spark lists the others twice: such a one is read alone.
+    alike = [path for path in paths if not _PATTERN.search(path)]
+    reads = [reader.load(group) for group in [alike, *([path] for path in paths if _PATTERN.search(path))] if group]
+    content = reduce(DataFrame.unionByName, reads).select("path", "content")
+    read = content.mapInArrow(_split, LINE_SCHEMA)
+    return read.unionByName(told) if empty else read
 
 
 def _split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -69,7 +107,7 @@ def _split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _lines_of_file(path: str, content: bytes) -> Iterator[pa.RecordBatch]:
-    name = "/".join(path.split("/")[-2:])
+    name = _name(path)
     landed = landed_at(path.split("/")[-2])
     checksum = hashlib.sha256(content).hexdigest()
     rows: list[tuple[int, str, str | None]] = []
@@ -88,7 +126,7 @@ def _lines_of_file(path: str, content: bytes) -> Iterator[pa.RecordBatch]:
 
 def _decoded(line: bytes) -> tuple[str, str | None]:
     try:
-        return line.decode("utf-8"), None
+        return line.decode("utf-8"), strictness.problem(line)
     except UnicodeDecodeError:
         return line.decode("utf-8", "backslashreplace"), "not UTF-8"
 

@@ -14,6 +14,8 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from foreshard.checks.gate import require
+from foreshard.checks.summaries import quarantine_summary
 from foreshard.lake import delta
 from foreshard.lake.tables import QUARANTINE
 from foreshard.settings import Settings
@@ -52,15 +54,20 @@ def new_records(
     return once.unionByName(several.where("rank = 1").drop("rank"))
 
 
-def append_quarantine(spark: SparkSession, rows: DataFrame, settings: Settings) -> int:
-    """Adds the rows that quarantine does not hold yet (by file checksum, table and row); returns how many it added."""
+def append_quarantine(spark: SparkSession, rows: DataFrame, settings: Settings, read: int) -> int:
+    """Adds the rows that quarantine does not hold yet (by file checksum, table and row); returns how many it added.
+
+    `read`: how many rows were read in all. Raises QualityError if a row lacks its file or its reason.
+    """
     path = QUARANTINE.ensure(spark, settings)
     key = ["table_name", "file_checksum", "file_row"]
     known = delta.read(spark, path).select(*key)
     new = rows.dropDuplicates(key).join(known, key, "left_anti").persist()
     try:
-        count = int(new.count())
+        summary = quarantine_summary(new, read)
+        count = int(summary["rows"].iloc[0])
         if count:
+            require(QUARANTINE.name, summary, settings)
             delta.append(new.select(*QUARANTINE.schema.names), path, {"quarantined": count})
         return count
     finally:
