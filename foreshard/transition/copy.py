@@ -15,14 +15,18 @@ from pyspark.sql import functions as F
 from foreshard.lake import delta
 from foreshard.lake.tables import serving
 from foreshard.settings import Settings
-from foreshard.transition.holdings import KEY, Holding, from_metadata, to_metadata, with_copies
-
-EVERYTHING_SINCE = date(1, 1, 1)
+from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, Holding, from_metadata, to_metadata, with_copies
 
 
-def held(spark: SparkSession, settings: Settings, node_id: str) -> dict[int, Holding]:
+def held(settings: Settings, node_id: str) -> dict[int, Holding]:
     """What the node's serving table holds."""
-    return from_metadata(delta.commit_metadata(spark, settings.table(f"serving/{node_id}"), KEY))
+    return from_metadata(delta.commit_metadata(settings.table(f"serving/{node_id}"), KEY))
+
+
+def is_of_source(settings: Settings, node_id: str) -> bool:
+    """Whether the node's copies are of the table that usage_hourly is now: versions of one made anew begin again."""
+    said = delta.commit_metadata(settings.table(f"serving/{node_id}"), KEY)
+    return bool(said.get(SOURCE_TABLE) == delta.table_id(settings.table("usage_hourly")))
 
 
 def source_rows(
@@ -57,21 +61,25 @@ def copy_shards(
     """Replaces the node's copies of these shards by the source at `version`, and says so in the same commit."""
     path = serving(node_id).ensure(spark, settings)
     copies = {shard: Holding(version, day) for shard, day in coverage.items()}
-    after = with_copies(held(spark, settings, node_id), copies)
+    before = held(settings, node_id)
+    if not is_of_source(settings, node_id):
+        before = {shard: Holding(UNKNOWN_VERSION, h.covers_from) for shard, h in before.items()}
+    after = with_copies(before, copies)
     rows = source_rows(spark, settings, version, coverage, isolated)
     # One file per shard: a pipeline that loads a shard then reads one file.
     written = rows.repartition(settings.spark.shuffle_partitions, "shard_id").sortWithinPartitions(
         "shard_id", "entity_id", "hour"
     )
-    delta.replace_where(written, path, _shards_condition(coverage), to_metadata(after, version))
+    source_table = delta.table_id(settings.table("usage_hourly"))
+    delta.replace_where(written, path, _shards_condition(coverage), to_metadata(after, version, source_table))
 
 
 def follow(spark: SparkSession, settings: Settings, node_id: str, version: int, isolated: Mapping[str, int]) -> int:
     """Brings the node's copies to the source's `version` by replacing the segments changed since; returns how many days.
 
-    Nothing is written if every copy is there already.
+    Nothing is written if every copy is there already. The copies must be of the source as it is (`is_of_source`).
     """
-    holdings = held(spark, settings, node_id)
+    holdings = held(settings, node_id)
     behind = {shard: h for shard, h in holdings.items() if h.applied_version < version}
     if not behind:
         return 0
@@ -85,7 +93,8 @@ def follow(spark: SparkSession, settings: Settings, node_id: str, version: int, 
     after = with_copies(holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
     rows = source_rows(spark, settings, version, touched, isolated).where(delta.days_condition(sorted(days)))
     condition = f"{_shards_condition(touched)} AND {delta.days_condition(sorted(days))}"
-    delta.replace_where(rows.coalesce(1), path, condition, to_metadata(after, version))
+    source_table = delta.table_id(settings.table("usage_hourly"))
+    delta.replace_where(rows.coalesce(1), path, condition, to_metadata(after, version, source_table))
     return len(days)
 
 

@@ -11,11 +11,16 @@ from datetime import date
 from typing import Any
 
 KEY = "holdings"
+SOURCE_TABLE = "source_table"
+UNKNOWN_VERSION = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Every change of the source up to `applied_version`, from the day `covers_from` on (None: all days), is in the copy."""
+    """Every change of the source up to `applied_version`, from the day `covers_from` on (None: all days), is in the copy.
+
+    UNKNOWN_VERSION: the source was made anew since, so that no version of it is known to be in the copy.
+    """
 
     applied_version: int
     covers_from: date | None = None
@@ -24,10 +29,11 @@ class Holding:
 Holdings = Mapping[int, Holding]
 
 
-def to_metadata(holdings: Holdings, source_version: int) -> dict[str, Any]:
-    """The commit metadata of a serving table that holds this afterwards."""
+def to_metadata(holdings: Holdings, source_version: int, source_table: str = "") -> dict[str, Any]:
+    """The commit metadata of a serving table that holds this afterwards; `source_table` is the id of the table copied from."""
     return {
         "source_version": source_version,
+        SOURCE_TABLE: source_table,
         KEY: {
             str(shard): {
                 "applied_version": h.applied_version,

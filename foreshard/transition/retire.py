@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from foreshard.lake.metadata import parse_metadata
 from foreshard.settings import Settings
-from foreshard.transition.holdings import KEY, Holding, from_metadata, to_metadata, without
+from foreshard.transition.holdings import KEY, SOURCE_TABLE, Holding, from_metadata, to_metadata, without
 
 
 def holdings_of(settings: Settings, node_id: str) -> dict[int, Holding]:
@@ -19,14 +20,15 @@ def holdings_of(settings: Settings, node_id: str) -> dict[int, Holding]:
         table = DeltaTable(settings.table(f"serving/{node_id}"))
     except TableNotFoundError:
         return {}
-    return _holdings(table)
+    return from_metadata(_said(table))
 
 
-def _holdings(table: DeltaTable) -> dict[int, Holding]:
-    for commit in table.history(50):
-        said = parse_metadata(commit.get("userMetadata"))
-        if KEY in said:
-            return from_metadata(said)
+def _said(table: DeltaTable) -> dict[str, Any]:
+    for limit in (20, None):
+        for commit in table.history(limit):
+            said = parse_metadata(commit.get("userMetadata"))
+            if KEY in said:
+                return said
     return {}
 
 
@@ -39,13 +41,13 @@ def drop_shards(settings: Settings, node_id: str, shard_ids: Iterable[int]) -> N
         table = DeltaTable(settings.table(f"serving/{node_id}"))
     except TableNotFoundError:
         return
-    before = _holdings(table)
+    said = _said(table)
+    before = from_metadata(said)
     gone = sorted(set(shard_ids) & set(before))
     if not gone:
         return
     after = without(before, gone)
     version = max((h.applied_version for h in before.values()), default=0)
-    said = json.dumps(to_metadata(after, version), sort_keys=True, separators=(",", ":"))
-    table.delete(
-        f"shard_id IN ({', '.join(map(str, gone))})", commit_properties=CommitProperties(custom_metadata={"userMetadata": said})
-    )
+    commit = json.dumps(to_metadata(after, version, said.get(SOURCE_TABLE, "")), sort_keys=True, separators=(",", ":"))
+    properties = CommitProperties(custom_metadata={"userMetadata": commit})
+    table.delete(f"shard_id IN ({', '.join(map(str, gone))})", commit_properties=properties)
