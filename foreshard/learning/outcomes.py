@@ -5,7 +5,7 @@ Scored intervals are those complete since the last run; a run rewrites them whol
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -28,7 +28,7 @@ CORRECTION_HOURS = 6
 
 def learn(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> dict[str, Any]:
     """Scores forecasts up to the watermark and corrects nodes; raises ForeshardError if nothing was aggregated yet."""
-    said = delta.commit_metadata(spark, settings.table("query_load"), "complete_to")
+    said = delta.commit_metadata(settings.table("query_load"), "complete_to")
     if not said:
         raise ForeshardError("there is no query_load to learn from; run the aggregate job first")
     upto = datetime.fromisoformat(said["complete_to"])
@@ -42,10 +42,11 @@ def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], up
     forecasts = settings.table("load_forecast")
     if not delta.exists(spark, forecasts):
         return 0
-    done = delta.commit_metadata(spark, path, "scored_to").get("scored_to")
+    done = delta.commit_metadata(path, "scored_to").get("scored_to")
     oldest = upto - timedelta(hours=settings.forecast.horizon_hours)
-    # Late rows restate intervals already scored, so those within the horizon are scored again.
-    start = min(datetime.fromisoformat(done), oldest) if done else oldest
+    # Late rows restate intervals already scored, so those within the horizon are scored again; a table made anew is
+    # filled from the oldest forecast on.
+    start = min(datetime.fromisoformat(done) if done else _first_forecast(spark, forecasts, oldest), oldest)
     rows = scores(spark, settings, isolated, start, upto).persist()
     try:
         summary: pd.DataFrame = rows.agg(
@@ -62,6 +63,11 @@ def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], up
         return int(summary["rows"].iloc[0])
     finally:
         rows.unpersist()
+
+
+def _first_forecast(spark: SparkSession, path: str, default: datetime) -> datetime:
+    first = delta.read(spark, path).agg(F.date_trunc("hour", F.min("interval_start")).alias("first")).first()["first"]
+    return first.replace(tzinfo=UTC) if first else default
 
 
 def scores(spark: SparkSession, settings: Settings, isolated: dict[str, int], start: datetime, upto: datetime) -> DataFrame:

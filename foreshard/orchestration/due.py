@@ -25,19 +25,27 @@ def forecast_is_due(settings: Settings) -> bool:
     isolated = sorted(list(pair) for pair in current.isolated) if current else []
     wanted = {"origin": newest.hour.isoformat(), "input_version": newest.version, "isolated": isolated}
     said = _newest_commit(settings, "load_forecast", "input_version")
-    return {key: said.get(key) for key in wanted} != wanted
+    patterns = _newest_commit(settings, "query_pattern", "origin")
+    return {key: said.get(key) for key in wanted} != wanted or patterns.get("origin") != wanted["origin"]
 
 
 def replicas_are_due(settings: Settings) -> bool:
-    """Whether any node's copies are older than `usage_hourly`."""
+    """Whether any node's copies are not at the version of `usage_hourly`, or a node lost copies that it should hold."""
     from foreshard.local.postgres import resolve_url
     from foreshard.routing.pool import read_nodes
     from foreshard.transition.retire import holdings_of
+    from foreshard.transition.store import read_replicas
     from foreshard.usage.watermark import watermark
 
     newest = watermark(settings, "usage_hourly").version
-    nodes = read_nodes(resolve_url(settings), settings.pool_id)
-    return any(held.applied_version < newest for node in nodes for held in holdings_of(settings, node.node_id).values())
+    url = resolve_url(settings)
+    held = {
+        (shard, node.node_id): holding.applied_version
+        for node in read_nodes(url, settings.pool_id)
+        for shard, holding in holdings_of(settings, node.node_id).items()
+    }
+    wanted = {(r.shard_id, r.node_id) for r in read_replicas(url, settings.pool_id) if r.state in ("verified", "serving")}
+    return any(version != newest for version in held.values()) or not wanted <= set(held)
 
 
 def learning_is_due(settings: Settings) -> bool:
@@ -46,7 +54,8 @@ def learning_is_due(settings: Settings) -> bool:
 
     newest = watermark(settings, "query_load").hour
     learnt = _newest_commit(settings, "node_correction", "corrected_to").get("corrected_to")
-    return newest is not None and learnt != newest.isoformat()
+    scored = _newest_commit(settings, "forecast_score", "scored_to").get("scored_to")
+    return newest is not None and {learnt, scored} != {newest.isoformat()}
 
 
 def _newest_commit(settings: Settings, table: str, key: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from deltalake import CommitProperties, write_deltalake
 from foreshard.orchestration.due import forecast_is_due, learning_is_due, replicas_are_due
 from foreshard.settings import Settings
 from foreshard.transition.holdings import Holding, to_metadata
+from foreshard.transition.store import ReplicaRecord, upsert_replicas
 
 HOUR = "2013-11-28T05:00:00+00:00"
 LATER = "2013-11-28T06:00:00+00:00"
@@ -46,6 +47,8 @@ def test_a_forecast_is_due_once_for_each_version_of_its_input(settings: Settings
     commit(settings, "query_load", {"complete_to": HOUR})
     assert forecast_is_due(settings)
     commit(settings, "load_forecast", forecast_from(0))
+    assert forecast_is_due(settings), "its query patterns are missing"
+    commit(settings, "query_pattern", {"origin": HOUR})
     assert not forecast_is_due(settings)
     commit(settings, "query_load", {"complete_to": HOUR})  # late rows: the same hour, another version
     assert forecast_is_due(settings)
@@ -63,6 +66,8 @@ def test_learning_is_due_for_hours_that_nothing_was_learnt_from(settings: Settin
     commit(settings, "query_load", {"complete_to": HOUR})
     assert learning_is_due(settings)
     commit(settings, "node_correction", {"corrected_to": HOUR})
+    assert learning_is_due(settings), "its scores are missing"
+    commit(settings, "forecast_score", {"scored_to": HOUR})
     assert not learning_is_due(settings)
     commit(settings, "query_load", {"complete_to": LATER})
     assert learning_is_due(settings)
@@ -77,4 +82,8 @@ def test_replicas_are_due_while_any_copy_is_behind_its_source(settings: Settings
     commit(settings, "serving/b", to_metadata({0: Holding(1), 1: Holding(0)}, 1))
     assert replicas_are_due(settings)
     commit(settings, "serving/b", to_metadata({0: Holding(1), 1: Holding(1)}, 1))
+    assert not replicas_are_due(settings)
+    upsert_replicas(settings.postgres_url, "usage", [ReplicaRecord(3, "b", "serving"), ReplicaRecord(3, "c", "copying")])
+    assert replicas_are_due(settings), "b lost its copy of shard 3"
+    commit(settings, "serving/b", to_metadata({0: Holding(1), 1: Holding(1), 3: Holding(1)}, 1))
     assert not replicas_are_due(settings)
