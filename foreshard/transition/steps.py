@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from foreshard.checks.gate import require
+from foreshard.checks.layouts import layout_summary
 from foreshard.errors import ForeshardError, Refused
 from foreshard.local.postgres import resolve_url
 from foreshard.model import Layout, MoveKind, Plan
@@ -48,6 +50,8 @@ def propose(settings: Settings) -> ProposedPlan:
     plan = solve(problem, seed=settings.forecast.seed)
     if current and not plan.moves and _same(current, plan.layout, forecasts):
         return ProposedPlan("", 0, 0, False, f"epoch {current.epoch} already has this forecast and these weights")
+    summary = layout_summary(plan.layout.replicas, problem.nodes, problem.policy, settings.slots)
+    require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
     store.save_plan(url, plan, codec.plan_to_document(plan))
     state = store.read_plan(url, settings.pool_id, plan.plan_id).state
     if state in ("rejected", "published", "done"):
@@ -93,24 +97,26 @@ def publish(settings: Settings, plan_id: str) -> int:
     url = resolve_url(settings)
     record = store.read_plan(url, settings.pool_id, plan_id)
     plan = codec.plan_from_document(record.document)
-    if record.state in ("published", "done"):
-        return record.base_epoch + 1
-    with lease.held(url, f"{settings.pool_id}/publish", plan_id, _LEASE_SECONDS, _WAIT_SECONDS) as held:
-        snapshot = _snapshot(settings, url, plan)
-        routing_store.publish(
-            url,
-            snapshot,
-            expected_epoch=plan.base_epoch,
-            published_by="reshard",
-            reason=plan.summary or f"plan {plan_id}",
-            plan_id=plan_id,
-            lease=held,
-        )
+    if record.state not in ("published", "done"):
+        with lease.held(url, f"{settings.pool_id}/publish", plan_id, _LEASE_SECONDS, _WAIT_SECONDS) as held:
+            snapshot = _snapshot(settings, url, plan)
+            policy = read_pool(url, settings.pool_id).policy
+            require("routing_epoch", layout_summary(snapshot.replicas, snapshot.nodes, policy, settings.slots), settings)
+            routing_store.publish(
+                url,
+                snapshot,
+                expected_epoch=plan.base_epoch,
+                published_by="reshard",
+                reason=plan.summary or f"plan {plan_id}",
+                plan_id=plan_id,
+                lease=held,
+            )
+    # Also on a repeat: a run killed right after the publication left these undone.
     positions = [m.position for m in store.read_moves(url, settings.pool_id, plan_id)]
     if positions:
         store.advance_moves(url, settings.pool_id, plan_id, positions, "published", "reshard")
     store.unpin(url, settings.pool_id, "usage_hourly", plan_id)
-    return snapshot.epoch
+    return plan.base_epoch + 1
 
 
 def _snapshot(settings: Settings, url: str, plan: Plan) -> Snapshot:
@@ -146,9 +152,13 @@ def unacknowledged(settings: Settings, plan_id: str) -> list[str]:
 def retire(settings: Settings, plan_id: str) -> int:
     """Drops the copies that the plan's epoch no longer routes to; returns how many. Repeating it drops nothing more.
 
-    Refused while a live gateway has not acknowledged the epoch: it may still route there.
+    Refused unless the plan's epoch is published, and while a live gateway has not acknowledged it: it may still route
+    there. A copy that a later plan has made or routes to again stays.
     """
     url = resolve_url(settings)
+    state = store.read_plan(url, settings.pool_id, plan_id).state
+    if state not in ("published", "done"):
+        raise Refused(f"plan {plan_id} is {state}; copies are retired only after its epoch is published")
     waiting = unacknowledged(settings, plan_id)
     if waiting:
         raise Refused(f"gateways {', '.join(waiting)} have not adopted plan {plan_id}'s epoch; nothing was retired")
@@ -156,12 +166,23 @@ def retire(settings: Settings, plan_id: str) -> int:
     dropped = [m for m in moves if m.kind in (MoveKind.MOVE, MoveKind.DROP) and m.state != "done"]
     if dropped:
         store.advance_moves(url, settings.pool_id, plan_id, [m.position for m in dropped], "retiring", "reshard")
+    retired = 0
     for node_id in sorted({m.source for m in dropped}):
         shards = [m.shard_id for m in dropped if m.source == node_id]
         with lease.held(url, f"{settings.pool_id}/serving/{node_id}", plan_id, _LEASE_SECONDS, _WAIT_SECONDS):
-            drop_shards(settings, node_id, shards)
-        store.delete_replicas(url, settings.pool_id, [(shard, node_id) for shard in shards])
+            idle = sorted(set(shards) - _in_use(settings, url, node_id))
+            drop_shards(settings, node_id, idle)
+            store.delete_replicas(url, settings.pool_id, [(shard, node_id) for shard in idle])
+        retired += len(idle)
     if moves:
         store.advance_moves(url, settings.pool_id, plan_id, [m.position for m in moves], "done", "reshard")
     store.set_plan_state(url, settings.pool_id, plan_id, "done", "reshard")
-    return len(dropped)
+    return retired
+
+
+def _in_use(settings: Settings, url: str, node_id: str) -> set[int]:
+    """The node's shards that the current epoch routes to, or that a plan not yet published has copied there."""
+    current = routing_store.current(url, settings.pool_id)
+    routed = {r.shard_id for r in current.replicas if r.node_id == node_id} if current else set()
+    replicas = store.read_replicas(url, settings.pool_id)
+    return routed | {r.shard_id for r in replicas if r.node_id == node_id and r.state in ("copying", "verified")}
