@@ -6,7 +6,9 @@ current folder is read if it exists, and the defaults below hold otherwise. Rela
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from foreshard.model import Node, Policy
 
 ENVIRONMENT_VARIABLE = "FORESHARD_SETTINGS"
 _STRICT = ConfigDict(extra="forbid")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -137,13 +140,35 @@ def _check(settings: Settings, origin: str) -> None:
     names = [n.node_id for n in settings.nodes]
     if len(set(names)) != len(names):
         raise ForeshardError(f"{origin}: nodes: two nodes have the same node_id")
+    # They are parts of paths and of lease names.
+    for field_name, name in [("pool_id", settings.pool_id), *(("node_id", name) for name in names)]:
+        if not _NAME.fullmatch(name):
+            raise ForeshardError(
+                f"{origin}: {field_name}: {name!r} must be letters, digits, '_', '-' or '.', and not begin with '.'"
+            )
     for node in settings.nodes:
-        if not node.capacity > 0:
+        if not 0 < node.capacity < math.inf:
             raise ForeshardError(f"{origin}: nodes: {node.node_id}: capacity must be above 0, not {node.capacity}")
     if not 0 <= settings.slot_bits <= 20:
         raise ForeshardError(f"{origin}: slot_bits: must be between 0 and 20, not {settings.slot_bits}")
     if settings.forecast.grain_minutes not in (1, 5, 15, 60):
         raise ForeshardError(f"{origin}: forecast.grain_minutes: must be 1, 5, 15 or 60")
+    _check_lowest(settings, origin)
+
+
+def _check_lowest(settings: Settings, origin: str) -> None:
+    lowest = [
+        ("lateness_days", settings.lateness_days, 0),
+        ("future_tolerance_minutes", settings.future_tolerance_minutes, 0),
+        ("heavy_hitters", settings.heavy_hitters, 0),
+        ("forecast.horizon_hours", settings.forecast.horizon_hours, 1),
+        ("forecast.history_days", settings.forecast.history_days, 1),
+        ("policy.min_full_replicas", settings.policy.min_full_replicas, 1),
+        *((f"operation_cost.{name}", cost, 0) for name, cost in settings.operation_cost.items()),
+    ]
+    for name, value, least in lowest:
+        if not least <= value < math.inf:
+            raise ForeshardError(f"{origin}: {name}: must be at least {least}, not {value}")
 
 
 def _complete(settings: Settings, base: Path, file: Path | None) -> Settings:

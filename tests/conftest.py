@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from foreshard.local.postgres import EmbeddedPostgres
@@ -18,6 +19,9 @@ from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import ForecastSettings, NodeSettings, Settings, SparkSettings
 
 _numbers = itertools.count()
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("foreshard", deadline=None)
+hypothesis.settings.load_profile("foreshard")
 
 
 @pytest.fixture(scope="session")
