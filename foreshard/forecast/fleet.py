@@ -46,7 +46,8 @@ def shard_series(load: DataFrame, shard_ids: DataFrame, settings: Settings, orig
     seconds = settings.forecast.grain_minutes * 60
     first = origin - timedelta(days=settings.forecast.history_days)
     recent = load.where((F.col("interval_start") >= F.lit(first)) & (F.col("interval_start") < F.lit(origin)))
-    rates = recent.groupBy("shard_id", "interval_start").agg((F.sum("load") / seconds).cast("double").alias("rate"))
+    # Divided as doubles: decimals would round at 1e-14, which Prophet's optimiser turns into 1e-4 of the forecast.
+    rates = recent.groupBy("shard_id", "interval_start").agg((F.sum("load").cast("double") / seconds).alias("rate"))
     points = F.array_sort(F.collect_list(F.struct(F.unix_timestamp("interval_start").alias("time"), "rate")))
     packed = rates.groupBy("shard_id").agg(points.alias("points"))
     return shard_ids.join(packed, "shard_id", "left").select(
