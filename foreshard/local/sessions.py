@@ -39,14 +39,15 @@ def stop_sessions(leaders: list[Leader], own: list[subprocess.Popen[bytes]], sec
                 process.send_signal(number)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            left = _members(leaders)
             for child in own:
                 child.poll()  # reaps it
-            if not _members(leaders):
+            if not left:
                 return
             time.sleep(0.1)
-    left = ", ".join(str(process.pid) for process in _members(leaders))
-    if left:
-        raise ForeshardError(f"processes {left} do not stop; look at them with ps and kill them")
+    if left := _members(leaders):
+        numbers = ", ".join(str(process.pid) for process in left)
+        raise ForeshardError(f"processes {numbers} do not stop; look at them with ps and kill them")
 
 
 def _members(leaders: list[Leader]) -> list[psutil.Process]:

@@ -17,11 +17,12 @@ from foreshard.local.sessions import Leader, stop_sessions
 # A server with a worker in a process group of its own, as Airflow's task supervisors make them.
 SERVER = """
 import os, subprocess, sys, time
-worker = subprocess.Popen([sys.executable, "-c", sys.argv[2]], process_group=0)
+worker = subprocess.Popen([sys.executable, "-c", sys.argv[2]], process_group=0, stdout=subprocess.PIPE)
+worker.stdout.readline()
 open(sys.argv[1], "w").write(str(worker.pid))
 time.sleep(600)
 """
-PATIENT = "import time; time.sleep(600)"
+PATIENT = "import time; print(flush=True); time.sleep(600)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
 
 Start = Callable[[str], tuple[subprocess.Popen[bytes], psutil.Process]]
