@@ -39,7 +39,7 @@ auto_approve_bytes = 1_073_741_824
 
 [spark]
 master = "local[2]"
-driver_memory = "1536m"
+driver_memory = "2g"
 # Many short jobs: the first compiler is all that they live long enough for.
 driver_java_options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """

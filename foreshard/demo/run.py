@@ -43,6 +43,8 @@ FIRST_LIVE_HOURS = 2
 QUERIES_ASKED = 400
 QUIET_POLLS = 6
 TURN_SECONDS = 900
+# A million rows are worth the second compiler, which the short jobs go without.
+LONG_JOB = {"spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
 Say = Callable[[str], None]
 
 
@@ -115,7 +117,8 @@ def _load_history(settings: Settings, nodes: tuple[Node, ...], say: Say) -> None
     layout = _hash_layout(settings, nodes)
     flights.write_landing(Path(settings.landing), flights.START, LIVE_FROM, layout, nodes, settings.slot_bits)
     say("history: one aggregation over the range (Spark)")
-    submit(settings, "aggregate", ["--from", flights.START.isoformat(), "--to", LIVE_FROM.isoformat()])
+    hours = ["--from", flights.START.isoformat(), "--to", LIVE_FROM.isoformat()]
+    submit(settings, "aggregate", hours, conf=LONG_JOB)
 
 
 def _publish_first_epoch(settings: Settings, url: str, say: Say) -> None:
@@ -142,7 +145,7 @@ def _turn(
     asked_before = replay(gateway_url, queries)
     say("Airflow: starting")
     metadata_url = postgres.create_database(METADATA_DATABASE)
-    with LocalAirflow(settings, metadata_url=metadata_url, postgres_url=url, hourly=False) as airflow:
+    with LocalAirflow(settings, metadata_url=metadata_url, postgres_url=url, hourly=False, spark_slots=2) as airflow:
         known = frozenset(run.run_id for run in airflow.api.runs())
         hours = [first + timedelta(hours=h) for h in range(int((upto - first) / timedelta(hours=1)))]
         say(f"Airflow: up; the landed hours {', '.join(f'{h:%d %B %H:00}' for h in hours)} are triggered by partition key")

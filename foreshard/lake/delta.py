@@ -70,6 +70,11 @@ def changed_rows(spark: SparkSession, path: str, after: int, upto: int) -> DataF
     )
 
 
+def packed_by_day(frame: DataFrame) -> DataFrame:
+    """The rows brought together by `day`: a table partitioned by it then gets a file a day, not one a task and day."""
+    return frame.repartition("day")
+
+
 def append(frame: DataFrame, path: str, metadata: Mapping[str, Any]) -> None:
     frame.write.format("delta").mode("append").option("userMetadata", _packed(metadata)).save(path)
 

@@ -30,6 +30,10 @@ def session(settings: Settings, name: str) -> SparkSession:
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
         "spark.ui.enabled": "false",
+        # What is persisted here is read twice and dropped: compressing it costs more than it saves.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
+        # A task writes a few days at once, so that their rows need not be sorted first.
+        "spark.sql.maxConcurrentOutputFileWriters": "64",
         "spark.sql.warehouse.dir": str(settings.home / "spark-warehouse"),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }

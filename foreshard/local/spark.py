@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,11 +90,20 @@ def environment() -> dict[str, str]:
     }
 
 
-def submit_command(settings: Settings, script: Path | str, args: Sequence[str], master: str | None = None) -> list[str]:
-    """The spark-submit command that runs `script` with `args`; run it with `environment()` added to the environment."""
+def submit_command(
+    settings: Settings,
+    script: Path | str,
+    args: Sequence[str],
+    master: str | None = None,
+    conf: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The spark-submit command that runs `script` with `args`; run it with `environment()` added to the environment.
+
+    `conf` wins over what the settings say.
+    """
     java_home()
     command = [str(spark_home() / "bin" / "spark-submit"), "--master", master or settings.spark.master]
-    for key, value in submit_conf(settings).items():
+    for key, value in {**submit_conf(settings), **(conf or {})}.items():
         command += ["--conf", f"{key}={value}"]
     return [*command, str(script), *args]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,20 @@ def job_script(name: str) -> Path:
     return Path(__file__).resolve().parents[2] / "spark_jobs" / f"{name}.py"
 
 
-def submit(settings: Settings, job: str, arguments: Sequence[str], log: Path | None = None) -> dict[str, Any]:
+def submit(
+    settings: Settings,
+    job: str,
+    arguments: Sequence[str],
+    log: Path | None = None,
+    conf: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Runs the job to its end and returns the JSON object of its last line.
 
-    What Spark itself prints goes to `log` (default: home/logs/<job>.log). Raises ForeshardError with the job's own sentence.
+    `conf` is more Spark configuration. What Spark itself prints goes to `log` (default: home/logs/<job>.log).
+    Raises ForeshardError with the job's own sentence.
     """
     chosen = [] if settings.path is None else ["--settings", str(settings.path)]
-    command = submit_command(settings, job_script(job), [*chosen, *arguments])
+    command = submit_command(settings, job_script(job), [*chosen, *arguments], conf=conf)
     target = log or settings.home / "logs" / f"{job}.log"
     target.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(command, env={**os.environ, **environment()}, capture_output=True, text=True, check=False)

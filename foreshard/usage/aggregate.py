@@ -101,24 +101,22 @@ def _take_in(spark: SparkSession, settings: Settings, kind: RecordKind, files: l
             append_quarantine(spark, refused(lines, kind, settings), settings, read)
         if read == bad:
             return AppendCounts(read, 0, 0, bad)
-        rows = new_records(spark, accepted(lines, kind, settings), kind, settings, totals["first"], totals["last"])
-        fresh = _append(rows, kind, path, settings)
+        good = accepted(lines, kind, settings)
+        with new_records(spark, good, kind, settings, totals["first"], totals["last"]) as rows:
+            fresh = _append(rows, kind, path, settings)
         return AppendCounts(read, fresh, read - bad - fresh, bad)
     finally:
         lines.unpersist()
 
 
 def _append(rows: DataFrame, kind: RecordKind, path: str, settings: Settings) -> int:
-    staged = rows.persist()
-    try:
-        summary = record_summary(staged, settings)
-        count = int(summary["rows"].sum())
-        if count:
-            require(kind.name, summary, settings)
-            delta.append(staged, path, {"appended": count})
-        return count
-    finally:
-        staged.unpersist()
+    """Checks the rows and appends them; they are made twice from persisted lines, which is cheaper than persisting them too."""
+    summary = record_summary(rows, settings)
+    count = int(summary["rows"].sum())
+    if count:
+        require(kind.name, summary, settings)
+        delta.append(delta.packed_by_day(rows), path, {"appended": count})
+    return count
 
 
 def _bring_up_to_date(
@@ -139,7 +137,8 @@ def _bring_up_to_date(
         require(product.table.name, summary, settings)
         complete = max(said.get("complete_to", ""), end.isoformat())
         commit = {"record_version": version, "record_table": record_table, "complete_to": complete}
-        delta.replace_where(rows, path, condition, commit)
+        sorted_rows = delta.packed_by_day(rows).sortWithinPartitions("day", "slot", "entity_id")
+        delta.replace_where(sorted_rows, path, condition, commit)
         return int(summary["rows"].sum())
     finally:
         rows.unpersist()

@@ -7,7 +7,8 @@ lateness, so only that many days of the table are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -34,10 +35,11 @@ class AppendCounts:
     quarantined: int
 
 
+@contextmanager
 def new_records(
     spark: SparkSession, rows: DataFrame, kind: RecordKind, settings: Settings, first: date, last: date
-) -> DataFrame:
-    """The rows that are not in the record table yet, one for each identity: the one that landed first.
+) -> Iterator[DataFrame]:
+    """Within the block: the rows that are not in the record table yet, one for each identity, the one that landed first.
 
     `first` and `last` bound the rows' days. Only identities are shuffled, not rows: repetitions are few, so that they can
     be broadcast to where the rows are.
@@ -45,13 +47,17 @@ def new_records(
     reach = timedelta(days=settings.lateness_days)
     table = delta.read(spark, settings.table(kind.name)).where(F.col("day").between(first - reach, last + reach))
     identities = rows.select(*_IDENTITY)
-    known = identities.join(table.select(*_IDENTITY), _IDENTITY, "left_semi").distinct()
-    repeated = identities.groupBy(*_IDENTITY).count().where("count > 1").select(*_IDENTITY)
+    known = identities.join(table.select(*_IDENTITY), _IDENTITY, "left_semi").distinct().persist()
+    repeated = identities.groupBy(*_IDENTITY).count().where("count > 1").select(*_IDENTITY).persist()
     unknown = rows.join(F.broadcast(known), _IDENTITY, "left_anti")
     once = unknown.join(F.broadcast(repeated), _IDENTITY, "left_anti")
     earliest = Window.partitionBy(*_IDENTITY).orderBy("landed_at", "file_name", "file_row")
     several = unknown.join(F.broadcast(repeated), _IDENTITY, "left_semi").withColumn("rank", F.row_number().over(earliest))
-    return once.unionByName(several.where("rank = 1").drop("rank"))
+    try:
+        yield once.unionByName(several.where("rank = 1").drop("rank"))
+    finally:
+        known.unpersist()
+        repeated.unpersist()
 
 
 def append_quarantine(spark: SparkSession, rows: DataFrame, settings: Settings, read: int) -> int:
