@@ -30,6 +30,7 @@ from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.local.processes import ChildProcess, free_port, start, tail, wait_until
 from foreshard.local.secret_file import load_secrets, write_private
 from foreshard.local.sessions import Leader, stop_sessions
+from foreshard.routing import database
 from foreshard.settings import ENVIRONMENT_VARIABLE, Settings
 
 USERNAME = "admin"
@@ -237,11 +238,13 @@ def run_airflow(settings: Settings, port: int = 8080, *, hourly: bool = True) ->
     postgres = EmbeddedPostgres(settings.home / "postgres")
     had_run = postgres.url() is not None
     embedded_url = postgres.start()
+    control_plane = settings.postgres_url or embedded_url
     try:
+        database.migrate(control_plane)
         airflow = LocalAirflow(
             settings,
             metadata_url=postgres.create_database(METADATA_DATABASE),
-            postgres_url=settings.postgres_url or embedded_url,
+            postgres_url=control_plane,
             port=port,
             hourly=hourly,
         )
