@@ -27,7 +27,7 @@ _HISTORY_HOURS = 96
 _SHOWN_SHARDS = 4
 
 
-def _query(settings: Settings, table: str, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+def _rows_of(settings: Settings, table: str, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
     """Rows of a statement over one Delta table, named `rows` in it; none if there is no such table."""
     try:
         dataset = DeltaTable(settings.table(table)).to_pyarrow_dataset()
@@ -46,9 +46,11 @@ def intake(settings: Settings) -> Intake:
         path for table in ("usage_record", "query_record") for path in Path(settings.landing_folder(table)).glob("*/*.jsonl")
     ]
     lines = sum(path.read_bytes().count(b"\n") for path in landed)
-    usage = int(_query(settings, "usage_record", "SELECT count(*) FROM rows")[0][0])
-    queries = int(_query(settings, "query_record", "SELECT count(*) FROM rows")[0][0])
-    reasons = _query(settings, "quarantine", "SELECT split_part(reason, ':', 1), count(*) FROM rows GROUP BY ALL ORDER BY ALL")
+    usage = int(_rows_of(settings, "usage_record", "SELECT count(*) FROM rows")[0][0])
+    queries = int(_rows_of(settings, "query_record", "SELECT count(*) FROM rows")[0][0])
+    reasons = _rows_of(
+        settings, "quarantine", "SELECT split_part(reason, ':', 1), count(*) FROM rows GROUP BY ALL ORDER BY ALL"
+    )
     refused = {str(reason): int(count) for reason, count in reasons}
     return Intake(len(landed), usage, queries, lines - usage - queries - sum(refused.values()), refused)
 
@@ -72,7 +74,7 @@ class ForecastEvidence:
 
 def forecast_evidence(settings: Settings, origin: datetime, layout: Layout, nodes: tuple[Node, ...]) -> ForecastEvidence:
     """The forecast made at `origin`; what came is drawn as the hours' landing files will be, which nobody has seen yet."""
-    rows = _query(
+    rows = _rows_of(
         settings,
         "load_forecast",
         "SELECT shard_id, interval_start, mean, q05, q95, model FROM rows WHERE origin = $origin ORDER BY 1, 2",
@@ -100,7 +102,7 @@ def _kind(model: str) -> str:
 
 def past_load(settings: Settings, start: datetime, hours: int) -> Floats:
     """Requests per second per slot and hour from `query_load`, shape (slots, hours)."""
-    rows = _query(
+    rows = _rows_of(
         settings,
         "query_load",
         "SELECT slot, interval_start, sum(load) / 3600 FROM rows WHERE interval_start >= $start AND interval_start < $end "

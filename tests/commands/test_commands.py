@@ -21,6 +21,8 @@ from foreshard.routing import store as epochs
 from foreshard.settings import load
 from foreshard.transition import steps, store
 
+pytestmark = pytest.mark.live
+
 TOML = """
 postgres_url = "{url}"
 slot_bits = 2

@@ -18,6 +18,8 @@ from foreshard.local.processes import wait_until
 from foreshard.routing import database
 from foreshard.settings import Settings
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:

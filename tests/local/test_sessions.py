@@ -14,6 +14,8 @@ import pytest
 from foreshard.local.processes import wait_until
 from foreshard.local.sessions import Leader, stop_sessions
 
+pytestmark = pytest.mark.live
+
 # A server with a worker in a process group of its own, as Airflow's task supervisors make them.
 SERVER = """
 import os, subprocess, sys, time
