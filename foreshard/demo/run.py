@@ -145,7 +145,7 @@ def _turn(
     asked_before = replay(gateway_url, queries)
     say("Airflow: starting")
     metadata_url = postgres.create_database(METADATA_DATABASE)
-    with LocalAirflow(settings, metadata_url=metadata_url, postgres_url=url, hourly=False, spark_slots=2) as airflow:
+    with LocalAirflow(settings, metadata_url=metadata_url, postgres_url=url, hourly=False) as airflow:
         known = frozenset(run.run_id for run in airflow.api.runs())
         hours = [first + timedelta(hours=h) for h in range(int((upto - first) / timedelta(hours=1)))]
         say(f"Airflow: up; the landed hours {', '.join(f'{h:%d %B %H:00}' for h in hours)} are triggered by partition key")
