@@ -6,9 +6,11 @@ goes on from what is there by one more hour.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -69,6 +71,11 @@ def main() -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - began:4.0f} s] {line}", flush=True)
 
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    # TERM is met like Ctrl-C, so that what was started is stopped.
+    signal.signal(signal.SIGTERM, stop)
     try:
         with PeakMemory() as memory:
             report = run(folder, say, began, memory)
@@ -94,13 +101,21 @@ def run(folder: Path, say: Say, began: float, memory: PeakMemory) -> DemoReport:
         database.migrate(url)
         pool.register(url, settings)
         _load_history(settings, nodes, say)
-        _publish_first_epoch(settings, url, say)
+        metadata_url = postgres.create_database(METADATA_DATABASE)
+        airflow = LocalAirflow(settings, metadata_url=metadata_url, postgres_url=url, hourly=False)
+        servers.callback(airflow.stop)
+        # Airflow needs no epoch before the first hour is triggered, so both are made ready side by side.
+        with ThreadPoolExecutor(1) as beside:
+            up = beside.submit(airflow.start)
+            _publish_first_epoch(settings, url, say)
+            up.result()
         first, upto = _next_hours(settings)
         flights.write_landing(Path(settings.landing), first, upto, _hash_layout(settings, nodes), nodes, settings.slot_bits)
         say("pipelines and gateway: starting")
         # The gateway's clock starts where the landed hours end, which is what the forecasts will be for.
         parts = servers.enter_context(platform.running(settings, url, upto))
-        turn = _turn(settings, postgres, url, parts.gateway_url, first, upto, say)
+        turn = _turn(settings, airflow, url, parts.gateway_url, first, upto, say)
+        airflow.stop()
         say("pictures: drawing")
         return _report(settings, nodes, url, turn, began, memory)
 
@@ -136,24 +151,21 @@ def _next_hours(settings: Settings) -> tuple[datetime, datetime]:
 
 
 def _turn(
-    settings: Settings, postgres: EmbeddedPostgres, url: str, gateway_url: str, first: datetime, upto: datetime, say: Say
+    settings: Settings, airflow: LocalAirflow, url: str, gateway_url: str, first: datetime, upto: datetime, say: Say
 ) -> Turn:
     before = _current(url, settings)
     landed = Path(settings.landing_folder("query_record")) / f"{upto - timedelta(hours=1):%Y-%m-%dT%H}"
     queries = sample_queries(sorted(landed.glob("*.jsonl")), QUERIES_ASKED)
     say(f"gateway: {len(queries)} look-ups of the last hour are asked over HTTP, routed by epoch {before.epoch}")
     asked_before = replay(gateway_url, queries)
-    say("Airflow: starting")
-    metadata_url = postgres.create_database(METADATA_DATABASE)
-    with LocalAirflow(settings, metadata_url=metadata_url, postgres_url=url, hourly=False) as airflow:
-        known = frozenset(run.run_id for run in airflow.api.runs())
-        hours = [first + timedelta(hours=h) for h in range(int((upto - first) / timedelta(hours=1)))]
-        say(f"Airflow: up; the landed hours {', '.join(f'{h:%d %B %H:00}' for h in hours)} are triggered by partition key")
-        for hour in hours:
-            airflow.api.trigger("aggregate", partition_key=f"{hour:%Y-%m-%dT%H:%M:%S}")
-        progress = Progress(airflow, settings, url, known, upto, say)
-        airflow.api.wait_until(progress.is_over, TURN_SECONDS, "Airflow to carry the hours to a published epoch")
-        runs = dag_runs(airflow.api, known)
+    known = frozenset(run.run_id for run in airflow.api.runs())
+    hours = [first + timedelta(hours=h) for h in range(int((upto - first) / timedelta(hours=1)))]
+    say(f"Airflow: is up; the landed hours {', '.join(f'{h:%d %B %H:00}' for h in hours)} are triggered by partition key")
+    for hour in hours:
+        airflow.api.trigger("aggregate", partition_key=f"{hour:%Y-%m-%dT%H:%M:%S}")
+    progress = Progress(airflow, settings, url, known, upto, say)
+    airflow.api.wait_until(progress.is_over, TURN_SECONDS, "Airflow to carry the hours to a published epoch")
+    runs = dag_runs(airflow.api, known)
     after = _current(url, settings)
     say(f"gateway: the same look-ups, routed by epoch {after.epoch}")
     plan = plan_of(settings, url, before.epoch)
