@@ -46,12 +46,13 @@ def pipeline(
 
 def up(
     port: Annotated[int, typer.Option(help="Port of Airflow's user interface; 0 takes a free one.")] = 8080,
+    hourly: Annotated[bool, typer.Option(help="Aggregate each hour by the clock; not for a log of the past.")] = True,
     settings: SettingsFile = None,
 ) -> None:
     """Start the embedded Postgres and Airflow with all of foreshard's DAGs, until Ctrl-C."""
     from foreshard.local.airflow import run_airflow
 
-    run_airflow(configuration.load(settings), port)
+    run_airflow(configuration.load(settings), port, hourly=hourly)
 
 
 def add_to(app: typer.Typer) -> None:
