@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
@@ -16,6 +17,8 @@ def session(settings: Settings, name: str) -> SparkSession:
     # Without this, `collect` would give times in the machine's own zone, whatever the session's zone is.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    # At the end py4j reports each connection that it closes, to streams that may be closed already.
+    logging.getLogger("py4j.clientserver").setLevel(logging.WARNING)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
         # Only then does SparkConf see what spark-submit was told.
