@@ -10,8 +10,9 @@ import math
 import os
 import re
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -74,6 +75,113 @@ class SparkSettings:
 
 
 @dataclass(frozen=True)
+class CapacitySettings:
+    """What `foreshard capacity` asks: the load at which a node's latency quantile reaches the target."""
+
+    __pydantic_config__ = _STRICT
+
+    target_latency_ms: float = 200.0
+    quantile: float = 0.95
+
+
+@dataclass(frozen=True)
+class HotEntitySettings:
+    """When an entity deserves a shard of its own: its p95 load over the window is at least `slot_share` of its slot's and
+    `node_share` of what a mean node may carry, and it was so in at least `hours` of the window. One that has a shard of its
+    own keeps it down to `keep_factor` of these bounds."""
+
+    __pydantic_config__ = _STRICT
+
+    window_hours: int = 24
+    slot_share: float = 0.5
+    node_share: float = 0.2
+    hours: int = 3
+    keep_factor: float = 0.6
+
+
+@dataclass(frozen=True)
+class MaintenanceSettings:
+    """How the tables are kept. A partition is compacted when it has more than `small_files` files under `small_file_mb`, at
+    most `compact_gb` per table and run. Files that no version needs are kept for `vacuum_hours`, the log for `log_days`."""
+
+    __pydantic_config__ = _STRICT
+
+    small_file_mb: int = 64
+    small_files: int = 4
+    compact_gb: float = 8.0
+    vacuum_hours: int = 168
+    log_days: int = 30
+    lease_wait_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """Days of data kept, counted back from the newest complete hour; 0 keeps them for ever."""
+
+    __pydantic_config__ = _STRICT
+
+    load_days: int = 0
+    forecast_days: int = 90
+    score_days: int = 365
+    quarantine_days: int = 90
+
+
+@dataclass(frozen=True)
+class AccessLogSettings:
+    """What a line of a web access log says; the method is the operation.
+
+    `entity` is the path, the client's host or the virtual host. `entity_pattern`, a regular expression (RE2) with one
+    group, cuts the entity out of it; the path is given to it with its query string. With `virtual_host`, each line begins
+    with the name of the virtual host (Apache's vhost_combined), which is the service unless a constant is declared.
+    `quantity` of a usage record is 1 a request, or the bytes of the answer.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    entity: Literal["path", "host", "virtual_host"] = "path"
+    entity_pattern: str = ""
+    virtual_host: bool = False
+    quantity: Literal["requests", "bytes"] = "requests"
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How the landing files of one table are read; docs/input-formats.md has examples.
+
+    `format` is by each file's suffix if it is empty. `columns` has the name in the file for each field that is named
+    differently there, `constants` a value for each field that the file does not have.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    format: Literal["", "jsonl", "csv", "parquet", "access_log"] = ""
+    delimiter: str = ","
+    columns: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, str | int | float] = field(default_factory=dict)
+    access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
+
+
+@dataclass(frozen=True)
+class InputsSettings:
+    """The input of each of the two logs."""
+
+    __pydantic_config__ = _STRICT
+
+    usage_record: InputSettings = field(default_factory=InputSettings)
+    query_record: InputSettings = field(default_factory=InputSettings)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """Reports of the newest `kept_runs` runs are kept. `rows_on_spark`: the staged records themselves are checked too, by row."""
+
+    __pydantic_config__ = _STRICT
+
+    kept_runs: int = 500
+    rows_on_spark: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; see the README for a commented file."""
 
@@ -88,13 +196,21 @@ class Settings:
     # Distinct entities kept apart per slot and interval in query_load; the rest is one row.
     heavy_hitters: int = 8
     lateness_days: int = 7
+    # A record that comes again keeps its event time to within this: only so far back are the records compared.
+    repeat_reach_hours: int = 24
     future_tolerance_minutes: int = 60
     operation_cost: dict[str, float] = field(default_factory=dict)  # 1 for what is not listed
     age: AgeBounds = field(default_factory=AgeBounds)
     forecast: ForecastSettings = field(default_factory=ForecastSettings)
     spark: SparkSettings = field(default_factory=SparkSettings)
+    input: InputsSettings = field(default_factory=InputsSettings)
     nodes: tuple[NodeSettings, ...] = ()
     policy: Policy = field(default_factory=Policy)
+    capacity: CapacitySettings = field(default_factory=CapacitySettings)
+    hot_entities: HotEntitySettings = field(default_factory=HotEntitySettings)
+    maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    checks: CheckSettings = field(default_factory=CheckSettings)
     path: Path | None = None  # where these settings were read from
 
     def table(self, name: str) -> str:
@@ -154,16 +270,47 @@ def _check(settings: Settings, origin: str) -> None:
     if settings.forecast.grain_minutes not in (1, 5, 15, 60):
         raise ForeshardError(f"{origin}: forecast.grain_minutes: must be 1, 5, 15 or 60")
     _check_lowest(settings, origin)
+    _check_upkeep(settings, origin)
+
+
+def _check_upkeep(settings: Settings, origin: str) -> None:
+    """Maintenance must not take what the forecast reads, nor what a running job has written and not committed yet."""
+    hot, kept = settings.hot_entities, settings.retention
+    between = [
+        ("capacity.quantile", settings.capacity.quantile),
+        ("hot_entities.slot_share", hot.slot_share),
+        ("hot_entities.node_share", hot.node_share),
+        ("hot_entities.keep_factor", hot.keep_factor),
+    ]
+    for name, value in between:
+        if not 0 < value <= 1:
+            raise ForeshardError(f"{origin}: {name}: must be above 0 and at most 1, not {value}")
+    if settings.capacity.quantile == 1 or not 0 < settings.capacity.target_latency_ms < math.inf:
+        raise ForeshardError(f"{origin}: capacity: the target latency must be above 0 and the quantile below 1")
+    if kept.load_days and kept.load_days < settings.forecast.history_days + settings.lateness_days:
+        least = settings.forecast.history_days + settings.lateness_days
+        raise ForeshardError(f"{origin}: retention.load_days: the forecast needs {least}; or 0, which keeps all")
 
 
 def _check_lowest(settings: Settings, origin: str) -> None:
     lowest = [
         ("lateness_days", settings.lateness_days, 0),
+        ("repeat_reach_hours", settings.repeat_reach_hours, 0),
         ("future_tolerance_minutes", settings.future_tolerance_minutes, 0),
         ("heavy_hitters", settings.heavy_hitters, 0),
+        ("checks.kept_runs", settings.checks.kept_runs, 1),
         ("forecast.horizon_hours", settings.forecast.horizon_hours, 1),
         ("forecast.history_days", settings.forecast.history_days, 1),
         ("policy.min_full_replicas", settings.policy.min_full_replicas, 1),
+        ("hot_entities.window_hours", settings.hot_entities.window_hours, 1),
+        ("hot_entities.hours", settings.hot_entities.hours, 1),
+        ("maintenance.small_file_mb", settings.maintenance.small_file_mb, 1),
+        ("maintenance.small_files", settings.maintenance.small_files, 1),
+        ("maintenance.compact_gb", settings.maintenance.compact_gb, 0),
+        ("maintenance.vacuum_hours", settings.maintenance.vacuum_hours, 24),
+        ("maintenance.log_days", settings.maintenance.log_days, 1),
+        ("maintenance.lease_wait_seconds", settings.maintenance.lease_wait_seconds, 0),
+        *((f"retention.{name}", days, 0) for name, days in asdict(settings.retention).items()),
         *((f"operation_cost.{name}", cost, 0) for name, cost in settings.operation_cost.items()),
     ]
     for name, value, least in lowest:

@@ -69,6 +69,9 @@ def _load_checks() -> None:
 
 def _first_cause(error: Exception) -> str:
     """The sentence at the root of an error that came through Spark, without its stack."""
+    own = re.search(r"^foreshard\.errors\.ForeshardError: (.+)$", str(error), re.MULTILINE)
+    if own:
+        return own[1]
     java = getattr(error, "java_exception", None)
     if java is None:
         lines = [line for line in str(error).splitlines() if line.strip()]

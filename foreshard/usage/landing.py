@@ -1,29 +1,40 @@
-"""Landing files: which there are, and their lines with file, row and checksum.
+"""Landing files: which there are, and their rows with file, row and checksum.
 
-A file is `<root>/<table>/<YYYY-MM-DDTHH>/<name>.jsonl`; the folder is the UTC hour in which it landed. Names that begin
-with `.` or `_` are still being written and are not seen.
+A file is `<root>/<table>/<YYYY-MM-DDTHH>/<name>`; the folder is the UTC hour in which it landed. Names that begin with `.`
+or `_` are still being written and are not seen, nor are names without one of the known suffixes. A file is the unit of
+work: Spark is handed its name, and the task that has it streams it through `usage.formats` in blocks of some MB.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from py4j.protocol import Py4JJavaError
+import pyarrow.fs as fs
 from pyspark.sql import DataFrame, SparkSession
 
 from foreshard.errors import ForeshardError
-from foreshard.usage import strictness
+from foreshard.settings import Settings
+from foreshard.usage.formats import ignored, streaming, take_in
+from foreshard.usage.formats.mapping import MappedField, Mapping, known_suffix, resolve
+
+if TYPE_CHECKING:
+    from foreshard.usage.records import RecordKind
 
 FOLDER_FORMAT = "%Y-%m-%dT%H"
-LINE_SCHEMA = "file_name string, file_checksum string, file_row bigint, landed_at timestamp, raw string, problem string"
-_BATCH = 50_000
-_PATTERN = re.compile(r"[\[\]{}*?\\]")
+_FILE = "file_name string, file_checksum string, file_row bigint, landed_at timestamp, raw string, problem string"
+LINE_SCHEMA = f"{_FILE}, text string"
+# Up to so many hours, asking for each folder costs less than listing a year of them.
+_FEW_HOURS = 1_000
+_TASK_BYTES = 8 << 20  # less is not worth a task of its own
+_TASKS_PER_CORE = 4  # so that files of different sizes even out
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -36,11 +47,7 @@ class LandingFile:
     @property
     def name(self) -> str:
         """The path below the table's landing folder."""
-        return _name(self.path)
-
-
-def _name(path: str) -> str:
-    return "/".join(path.split("/")[-2:])
+        return "/".join(self.path.split("/")[-2:])
 
 
 def hours(start: datetime, end: datetime) -> list[datetime]:
@@ -57,88 +64,110 @@ def landed_at(folder: str) -> datetime:
 def files(spark: SparkSession, root: str, start: datetime, end: datetime) -> list[LandingFile]:
     """The files landed in start ≤ hour < end, sorted by path. A missing folder is an hour in which nothing landed.
 
-    Raises ForeshardError if the landing root itself cannot be listed.
+    Costs in proportion to the hours asked for. Raises ForeshardError if the landing root itself cannot be listed.
     """
-    jvm = spark.sparkContext._jvm
-    configuration = spark.sparkContext._jsc.hadoopConfiguration()
-    top = jvm.org.apache.hadoop.fs.Path(root)
-    wanted = {hour.strftime(FOLDER_FORMAT) for hour in hours(start, end)}
+    folders = [hour.strftime(FOLDER_FORMAT) for hour in hours(start, end)]
     try:
-        system = top.getFileSystem(configuration)
-        if not system.exists(top):
-            return []
-        folders = [s.getPath() for s in system.listStatus(top) if s.isDirectory() and s.getPath().getName() in wanted]
-        found = [(s.getPath(), s.getLen()) for folder in folders for s in system.listStatus(folder) if s.isFile()]
-    except Py4JJavaError as error:
-        raise ForeshardError(f"cannot list the landing folder {root}: {error.java_exception.getMessage()}") from None
-    whole = [(str(p), size) for p, size in found if p.getName().endswith(".jsonl") and p.getName()[0] not in "._"]
-    return [LandingFile(path, size) for path, size in sorted(whole)]
-
-
-def lines(spark: SparkSession, landed: list[LandingFile]) -> DataFrame:
-    """Every line of the files as LINE_SCHEMA; `problem` says why a line cannot be read at all, else it is null.
-
-    Rows count from 1. An empty file gives one line, row 0. Blank lines are skipped but counted. `file_name` is the path
-    below the table's landing folder.
-    """
-    reader = spark.read.format("binaryFile").option("__globPaths__", "false")
-    # The reader passes over files without a byte, so that they are told here.
-    empty = [
-        (f.name, hashlib.sha256(b"").hexdigest(), 0, landed_at(f.path.split("/")[-2]), "", "empty file")
-        for f in landed
-        if not f.size
-    ]
-    told = spark.createDataFrame(empty, LINE_SCHEMA)
-    paths = [f.path for f in landed if f.size]
-    if not paths:
-        return told
-    # Beside a path that looks like a pattern, Spark lists the others twice: such a one is read alone.
-    alike = [path for path in paths if not _PATTERN.search(path)]
-    reads = [reader.load(group) for group in [alike, *([path] for path in paths if _PATTERN.search(path))] if group]
-    content = reduce(DataFrame.unionByName, reads).select("path", "content")
-    read = content.mapInArrow(_split, LINE_SCHEMA)
-    return read.unionByName(told) if empty else read
-
-
-def _split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
-            yield from _lines_of_file(path, content.as_py())
-
-
-def _lines_of_file(path: str, content: bytes) -> Iterator[pa.RecordBatch]:
-    name = _name(path)
-    landed = landed_at(path.split("/")[-2])
-    checksum = hashlib.sha256(content).hexdigest()
-    rows: list[tuple[int, str, str | None]] = []
-    if not content.strip():
-        rows.append((0, "", "empty file"))
-        content = b""
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            rows.append((number, *_decoded(line)))
-        if len(rows) >= _BATCH:
-            yield _as_batch(name, checksum, landed, rows)
-            rows = []
-    if rows:
-        yield _as_batch(name, checksum, landed, rows)
-
-
-def _decoded(line: bytes) -> tuple[str, str | None]:
-    try:
-        return line.decode("utf-8"), strictness.problem(line)
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "backslashreplace"), "not UTF-8"
-
-
-def _as_batch(name: str, checksum: str, landed: datetime, rows: list[tuple[int, str, str | None]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {
-            "file_name": pa.array([name] * len(rows), pa.string()),
-            "file_checksum": pa.array([checksum] * len(rows), pa.string()),
-            "file_row": pa.array([r[0] for r in rows], pa.int64()),
-            "landed_at": pa.array([landed] * len(rows), pa.timestamp("us", tz="UTC")),
-            "raw": pa.array([r[1] for r in rows], pa.string()),
-            "problem": pa.array([r[2] for r in rows], pa.string()),
-        }
+        system, base = streaming.locate(root.rstrip("/"))
+        if system.get_file_info(base).type is fs.FileType.File:
+            raise NotADirectoryError("it is a file")
+        if len(folders) > _FEW_HOURS:
+            there = {info.base_name for info in system.get_file_info(fs.FileSelector(base, allow_not_found=True))}
+            folders = [folder for folder in folders if folder in there]
+        with ThreadPoolExecutor(1 if isinstance(system, fs.LocalFileSystem) else 16) as pool:
+            found = list(pool.map(lambda folder: _folder(system, f"{base}/{folder}"), folders))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ForeshardError(f"cannot list the landing folder {root}: {error}") from None
+    return sorted(
+        (
+            LandingFile(f"{root.rstrip('/')}/{folder}/{info.base_name}", info.size)
+            for folder, infos in zip(folders, found, strict=True)
+            for info in infos
+        ),
+        key=lambda file: file.path,
     )
+
+
+def _folder(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+    infos = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return [i for i in infos if i.type is fs.FileType.File and i.base_name[0] not in "._" and known_suffix(i.base_name)[0]]
+
+
+def lines(
+    spark: SparkSession, landed: Sequence[LandingFile], kind: RecordKind | None = None, settings: Settings | None = None
+) -> DataFrame:
+    """The rows of the files of text (JSON Lines, CSV, access logs) as LINE_SCHEMA.
+
+    `raw` is the row as it was, `text` the JSON object to parse (null: raw is it), `problem` why the row cannot be read at
+    all, else null. Rows count from 1: physical lines, but a CSV file's data rows. An empty file gives one row, 0.
+    Without a kind, lines are held to the fields of both.
+    """
+    mapping = _of_either_kind() if kind is None or settings is None else resolve(kind, settings)
+    texts = [file for file in landed if mapping.format_of(file.name) != "parquet"]
+    return _read(spark, texts, partial(take_in.text_file, mapping=mapping), LINE_SCHEMA)
+
+
+def _of_either_kind() -> Mapping:
+    from foreshard.usage.records import KINDS
+
+    types = {field.name: field.type for kind in KINDS for field in kind.fields}
+    return Mapping("", tuple(MappedField(name, type_) for name, type_ in types.items()))
+
+
+def typed(spark: SparkSession, landed: Sequence[LandingFile], kind: RecordKind, settings: Settings) -> DataFrame | None:
+    """The rows of the Parquet files, each field in its own type; None if there are none.
+
+    `raw` and `problem` are null but for rows with a value that its field cannot hold (null then), which `raw` has as JSON.
+    """
+    mapping = resolve(kind, settings)
+    tables = [file for file in landed if mapping.format_of(file.name) == "parquet"]
+    if not tables:
+        return None
+    schema = ", ".join([_FILE, *(f"`{field.name}` {field.type}" for field in kind.fields)])
+    return _read(spark, tables, partial(take_in.parquet_file, mapping=mapping), schema)
+
+
+def ignored_columns(landed: Sequence[LandingFile], kind: RecordKind, settings: Settings) -> dict[str, list[str]]:
+    """Columns that no field wants, by name, each with a few of the files that have it; seen in the files' heads alone."""
+    mapping = resolve(kind, settings)
+    found: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(8) as pool:
+        for file, names in zip(landed, pool.map(lambda f: ignored.columns(f.path, mapping), landed), strict=True):
+            for name in sorted(names):
+                examples = found.setdefault(name, [])
+                if len(examples) < _EXAMPLES:
+                    examples.append(file.name)
+    return dict(sorted(found.items()))
+
+
+ReadFile = Callable[[str, str, datetime], Iterator[pa.RecordBatch]]
+
+
+def _read(spark: SparkSession, landed: Sequence[LandingFile], read: ReadFile, schema: str) -> DataFrame:
+    """One task a group of files of about the same size in all; a task's one row is the group's number."""
+    groups = balanced(landed, spark.sparkContext.defaultParallelism * _TASKS_PER_CORE)
+    if not groups:
+        return spark.createDataFrame([], schema)
+    return spark.range(0, len(groups), 1, len(groups)).mapInArrow(partial(_read_groups, groups, read), schema)
+
+
+def balanced(landed: Sequence[LandingFile], most: int) -> list[list[tuple[str, str, datetime]]]:
+    """At most `most` groups of (path, name, landing time), the largest files first, each to the lightest group."""
+    total = sum(file.size for file in landed)
+    count = min(len(landed), most, max(1, total // _TASK_BYTES))
+    groups: list[list[tuple[str, str, datetime]]] = [[] for _ in range(count)]
+    load = [(0, index) for index in range(count)]
+    for file in sorted(landed, key=lambda f: (-f.size, f.path)):
+        weight, index = heapq.heappop(load)
+        groups[index].append((file.path, file.name, landed_at(file.path.split("/")[-2])))
+        heapq.heappush(load, (weight + file.size, index))
+    return groups
+
+
+def _read_groups(
+    groups: list[list[tuple[str, str, datetime]]], read: ReadFile, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for number in batch.column("id").to_pylist():
+            for path, name, landed in groups[number]:
+                yield from read(path, name, landed)

@@ -1,0 +1,120 @@
+"""Files as streams of blocks, wherever they lie and however they are compressed: whole files are never in memory.
+
+Object stores are reached through Arrow's own file systems, whose credentials come from the environment (AWS_*,
+AZURE_*, GOOGLE_*), as the readers of Delta tables take them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as fs
+
+BLOCK = 4 << 20
+LONGEST_LINE = 16 << 20  # a longer one is refused, so that a file without line ends cannot fill the memory
+KEPT = 64 << 10  # of a line that is too long
+_SCHEMES = {"s3a": "s3", "s3n": "s3"}
+
+
+@cache
+def _store(root: str) -> tuple[fs.FileSystem, str]:
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root)
+    return found
+
+
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or URI and the path within it. Names are taken as they are, never as encoded."""
+    scheme, separator, rest = path.partition("://")
+    if not separator or scheme == "file":
+        return _local(), (rest if separator else path.removeprefix("file:"))
+    authority, _, below = rest.partition("/")
+    system, base = _store(f"{_SCHEMES.get(scheme, scheme)}://{authority}")
+    return system, f"{base.rstrip('/')}/{below}"
+
+
+@cache
+def _local() -> fs.LocalFileSystem:
+    return fs.LocalFileSystem()
+
+
+def checksum(path: str) -> str:
+    """The SHA-256 of the file's bytes as stored, in hex."""
+    digest = hashlib.sha256()
+    system, within = locate(path)
+    with system.open_input_stream(within, compression=None) as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks(path: str, compression: str, size: int = BLOCK) -> Iterator[bytes]:
+    """The file's bytes, decompressed, `size` at a time, without a byte order mark. Raises OSError if they are damaged."""
+    system, within = locate(path)
+    with system.open_input_stream(within, compression=compression or None) as stream:
+        first = stream.read(size)
+        yield first.removeprefix(b"\xef\xbb\xbf")
+        while block := stream.read(size):
+            yield block
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Successive lines without their ends (of type binary), counted from `first`; `too_long`: one line, cut off."""
+
+    first: int
+    content: pa.BinaryArray
+    valid: bool  # all of it is UTF-8
+    too_long: bool = False
+
+    @property
+    def rows(self) -> pa.Int64Array:
+        return pa.array(np.arange(self.first, self.first + len(self.content), dtype=np.int64))
+
+
+def lines(chunks: Iterator[bytes], longest: int = LONGEST_LINE) -> Iterator[Lines]:
+    """Cuts a stream at its line feeds, some MB at a time, without a step per line."""
+    carry: list[bytes] = []
+    carried, number = 0, 1
+    skipping = False
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            # What precedes the first line feed is the rest of a line that was cut off.
+            head = chunk.index(b"\n") + 1 if skipping else 0
+            if head < end:
+                found = _cut(b"".join([*carry, chunk[head:end]]), number)
+                yield found
+                number += len(found.content)
+            carry, carried, skipping = [], 0, False
+        if not skipping and end < len(chunk):
+            carry.append(chunk[end:])
+            carried += len(chunk) - end
+        if carried > longest:
+            yield Lines(number, pa.array([b"".join(carry)[:KEPT]], pa.binary()), False, too_long=True)
+            number += 1
+            carry, carried, skipping = [], 0, True
+    if carry:
+        yield _cut(b"".join(carry) + b"\n", number)
+
+
+def _cut(data: bytes, first: int) -> Lines:
+    """`data` ends with a line feed. The lines are slices of one buffer."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    offsets[1:] = ends - np.arange(len(ends))
+    text = data.replace(b"\n", b"")
+    content = pa.BinaryArray.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(text)])
+    return Lines(first, content, _is_utf8(data))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
