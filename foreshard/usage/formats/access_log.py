@@ -92,18 +92,10 @@ def _iso_time(part: dict[str, pa.Array]) -> pa.StringArray:
 def _with_unreadable(lines: streaming.Lines, mapping: Mapping, pattern: str) -> pa.RecordBatch:
     """The lines that are UTF-8 as any others, and the rest refused, in order."""
     content = lines.content.to_pylist()
-    readable = np.array([_is_utf8(line) for line in content])
+    readable = np.array([streaming.is_utf8(line) for line in content])
     good = np.flatnonzero(readable)
     parts = [
         _block(lines.rows.take(pa.array(good)), pa.array([content[i].decode() for i in good], pa.string()), mapping, pattern)
     ]
     parts += [rows.unreadable(lines.first + int(i), [content[i]], rows.NOT_UTF8) for i in np.flatnonzero(~readable)]
-    return pa.Table.from_batches(parts).sort_by("file_row").combine_chunks().to_batches()[0]
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return rows.in_order(parts)

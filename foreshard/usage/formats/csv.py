@@ -63,7 +63,7 @@ def read(chunks: Iterator[bytes], mapping: Mapping) -> Iterator[pa.RecordBatch]:
         if not reader.header:
             data = data[_take_header(reader, data, final) :]
         end = _regular_end(data, mapping.delimiter) if reader.header else 0
-        if end == 0 and not final and len(data) <= streaming.BLOCK:
+        if end == 0 and not final and len(data) <= _LONGEST_ROW:
             continue
         made = _whole_block(reader, data[:end]) if end else None
         if made is None:
@@ -127,9 +127,7 @@ def _row_ends(letters: np.ndarray, quotes: np.ndarray) -> np.ndarray:
 
 def _whole_block(reader: _Reader, data: bytes) -> pa.RecordBatch | None:
     """All rows at once, or None if some are irregular."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
+    if not streaming.is_utf8(data):
         return None
     irregular: list[object] = []
 

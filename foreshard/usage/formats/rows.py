@@ -41,6 +41,13 @@ def unreadable(first: int, lines: Sequence[bytes], problem: str) -> pa.RecordBat
     return batch(rows, raw, pa.array([problem] * len(lines), pa.string()))
 
 
+def in_order(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of the same block as one, its rows in the order of the file."""
+    table = pa.Table.from_batches(parts, SCHEMA)
+    ordered = table.sort_by("file_row").combine_chunks().to_batches()
+    return ordered[0] if ordered else pa.RecordBatch.from_pylist([], SCHEMA)
+
+
 def as_texts(content: pa.BinaryArray) -> pa.StringArray:
     """Bytes known to be UTF-8 as texts, without looking at them again."""
     return pa.StringArray.from_buffers(len(content), content.buffers()[1], content.buffers()[2], None, 0, content.offset)

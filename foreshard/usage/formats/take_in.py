@@ -14,6 +14,7 @@ from foreshard.usage.formats import access_log, csv, jsonl, parquet, rows, strea
 from foreshard.usage.formats.mapping import Mapping, known_suffix
 
 _READERS = {"jsonl": jsonl.read, "csv": csv.read, "access_log": access_log.read}
+_BLOCKS = {"csv": 1 << 20}  # each is a batch, while other readers put some together
 
 
 def text_file(path: str, name: str, landed: datetime, mapping: Mapping) -> Iterator[pa.RecordBatch]:
@@ -25,7 +26,7 @@ def text_file(path: str, name: str, landed: datetime, mapping: Mapping) -> Itera
 
         def chunks() -> Iterator[bytes]:
             nonlocal head
-            for block in streaming.blocks(path, known_suffix(name)[1]):
+            for block in streaming.blocks(path, known_suffix(name)[1], _BLOCKS.get(file_format, streaming.BLOCK)):
                 head = head or block[:1]
                 yield block
 
