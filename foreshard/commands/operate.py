@@ -53,6 +53,7 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     """Show the pool: its epoch, its nodes with what they hold, and how far the data reaches."""
     from foreshard.routing import pool, store
     from foreshard.transition.store import latest_plan, read_replicas
+    from foreshard.usage.hot_entities import hot_entities
     from foreshard.usage.watermark import watermark
 
     chosen = configuration.load(settings)
@@ -73,6 +74,8 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     ]
     marks = {name: watermark(chosen, name) for name in TABLES}
     plan = latest_plan(url, chosen.pool_id)
+    upto = marks["query_load"].hour
+    hot = hot_entities(chosen, upto, store.isolated_entities(url, chosen.pool_id)) if upto else []
     if as_json:
         print_json(
             {
@@ -80,6 +83,7 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
                 "epoch": registered.current_epoch,
                 "nodes": nodes,
                 "watermarks": {name: {"hour": m.hour, "version": m.version} for name, m in marks.items()},
+                "hot_entities": hot,
                 "latest_plan": {"plan_id": plan.plan_id, "state": plan.state} if plan else None,
             }
         )
@@ -90,6 +94,9 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     print_table(
         "Data", ["table", "complete to (UTC)", "version"], [[n, m.hour or "nothing yet", m.version] for n, m in marks.items()]
     )
+    if hot:
+        names = ", ".join(entity.entity_id for entity in hot)
+        typer.echo(f"Entities that deserve a shard of their own: {names} (see `foreshard capacity hot`)")
 
 
 def doctor(settings: SettingsFile = None, as_json: AsJson = False) -> None:

@@ -89,7 +89,7 @@ def assert_one_sentence(done: tuple[int, str, str], *words: str) -> None:
 
 def test_what_is_shown_of_a_set_up_pool(set_up: Path) -> None:
     status = document("status", cwd=set_up)
-    assert set(status) == {"pool_id", "epoch", "nodes", "watermarks", "latest_plan"}
+    assert set(status) == {"pool_id", "epoch", "nodes", "watermarks", "hot_entities", "latest_plan"}
     assert (status["pool_id"], status["epoch"]) == ("usage", 1)
     assert [n["node_id"] for n in status["nodes"]] == ["a", "b", "c"]
     assert sum(n["replicas"] for n in status["nodes"]) == 8
@@ -170,7 +170,7 @@ def test_bad_settings_are_named(folder: Path) -> None:
 def test_help_and_wrong_usage(tmp_path: Path) -> None:
     code, out, _ = foreshard("--help", cwd=tmp_path)
     assert code == 0
-    for name in ("init", "status", "doctor", "gateway", "pipeline", "forecast", "plan", "transition", "routes"):
+    for name in ("init", "status", "doctor", "gateway", "pipeline", "forecast", "plan", "transition", "routes", "capacity"):
         assert name in out
     assert foreshard("no-such-command", cwd=tmp_path)[0] == 2
     assert foreshard("routes", "rollback", "soon", cwd=tmp_path)[0] == 2
