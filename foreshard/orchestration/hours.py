@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import CronPartitionTimetable, PartitionedAtRuntime
+from airflow.sdk import CronPartitionTimetable, CronTriggerTimetable, PartitionedAtRuntime
 
 from foreshard.errors import ForeshardError
 
@@ -36,3 +36,8 @@ def each_landing_hour() -> CronPartitionTimetable | PartitionedAtRuntime:
     if os.environ.get(HOURLY_VARIABLE, "on") == "off":
         return PartitionedAtRuntime()
     return CronPartitionTimetable("0 * * * *", timezone="UTC", run_offset=-1, key_format=KEY_FORMAT)
+
+
+def each_night() -> CronTriggerTimetable | None:
+    """Once a day at 03:30 UTC, without a partition key; with FORESHARD_HOURLY=off only when triggered."""
+    return None if os.environ.get(HOURLY_VARIABLE, "on") == "off" else CronTriggerTimetable("30 3 * * *", timezone="UTC")

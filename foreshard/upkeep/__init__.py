@@ -1,0 +1,1 @@
+"""Keeping the tables: small files brought together, old days dropped, files that nothing needs any more removed."""
