@@ -9,7 +9,7 @@ from typing import Any
 from tables import records
 
 from foreshard.hashing import entity_slot
-from foreshard.lake import delta
+from foreshard.lake import delta, log
 from foreshard.lake.tables import USAGE_HOURLY
 from foreshard.settings import Settings
 
@@ -30,7 +30,7 @@ def write_source(spark: Any, settings: Settings, rows: Iterable[tuple[str, datet
     )
     days = delta.days_condition([row[-1] for row in made])
     delta.replace_where(frame.coalesce(1), path, days, {"test": 1})
-    return delta.latest_version(path)
+    return log.latest_version(path)
 
 
 def source_shard(settings: Settings, shard: int, covers_from: date | None = None) -> Segment:

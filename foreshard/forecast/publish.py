@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from foreshard.checks.gate import require
 from foreshard.errors import ForeshardError
 from foreshard.forecast import fleet, pooling
-from foreshard.lake import delta
+from foreshard.lake import delta, log
 from foreshard.lake.tables import CALIBRATION_STATE, LOAD_FORECAST, QUERY_PATTERN
 from foreshard.settings import Settings
 
@@ -23,13 +23,13 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
     Raises ForeshardError if nothing was aggregated yet, QualityError if a suite's critical expectation fails.
     """
     source = settings.table("query_load")
-    said = delta.commit_metadata(source, "complete_to")
+    said = log.newest_commit(source, "complete_to")
     if not said:
         raise ForeshardError("there is no query_load to forecast from; run the aggregate job first")
     origin = datetime.fromisoformat(said["complete_to"])
-    version = delta.latest_version(source)
+    version = log.latest_version(source)
     path = LOAD_FORECAST.ensure(spark, settings)
-    done = delta.commit_metadata(path, "input_version")
+    done = log.newest_commit(path, "input_version")
     inputs = {"origin": origin.isoformat(), "input_version": version, "isolated": sorted(isolated.items())}
     if {key: done.get(key) for key in inputs} == _as_json(inputs) and _is_whole(spark, settings, origin):
         return {"origin": origin.isoformat(), "skipped": "this origin and input are already forecast"}
@@ -62,7 +62,7 @@ def _as_json(inputs: dict[str, Any]) -> dict[str, Any]:
 def _is_whole(spark: SparkSession, settings: Settings, origin: datetime) -> bool:
     """Whether the tables that are written before load_forecast still have what was made with it."""
     others = (settings.table(table.name) for table in (QUERY_PATTERN, CALIBRATION_STATE))
-    return all(delta.commit_metadata(path, "origin").get("origin") == origin.isoformat() for path in others)
+    return all(log.newest_commit(path, "origin").get("origin") == origin.isoformat() for path in others)
 
 
 def _origin_condition(origin: datetime) -> str:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-import deltalake
 from delta.tables import DeltaTable
-from deltalake.exceptions import TableNotFoundError
-from pyspark.sql import DataFrame, SparkSession
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from foreshard.lake.metadata import parse_metadata
+from foreshard.lake import log
 
-
-def exists(spark: SparkSession, path: str) -> bool:
-    return bool(DeltaTable.isDeltaTable(spark, path))
+# More would be listed by a Spark job of their own.
+_FEW_FILES = 32
 
 
 def create(
     spark: SparkSession, path: str, schema: StructType, partition: Sequence[str], properties: Mapping[str, str] | None = None
 ) -> None:
     """Makes an empty table if there is none; does nothing to one that is there."""
-    if exists(spark, path):
-        return
     builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(schema)
     if partition:
         builder = builder.partitionedBy(*partition)
@@ -34,29 +30,28 @@ def create(
     builder.execute()
 
 
-def latest_version(path: str) -> int:
-    """The newest version of a table, or −1 if there is no table."""
-    table = _log(path)
-    return -1 if table is None else int(table.version())
-
-
-def table_id(path: str) -> str:
-    """What tells a table from one made anew in its place, whose versions begin again; empty if there is no table."""
-    table = _log(path)
-    return "" if table is None else str(table.metadata().id)
-
-
-def _log(path: str) -> deltalake.DeltaTable | None:
-    """The table's log, read without a Spark job: milliseconds instead of a second."""
-    try:
-        return deltalake.DeltaTable(path, without_files=True)
-    except TableNotFoundError:
-        return None
-
-
 def read(spark: SparkSession, path: str, version: int | None = None) -> DataFrame:
     reader = spark.read.format("delta")
     return (reader if version is None else reader.option("versionAsOf", version)).load(path)
+
+
+def rows_of_hours(
+    spark: SparkSession, path: str, version: int, schema: StructType, hours: Sequence[datetime], column: str
+) -> DataFrame | None:
+    """The rows whose `column` is within these UTC hours, of a table partitioned by the day of it; None if no file has any.
+
+    A few files are read as they are: that saves Spark from working out the table's state once more, which takes longer.
+    """
+    wanted = set(hours)
+    found = [f for f in log.files(path, version, {hour.date() for hour in hours}) if f.may_hold_hours(column, wanted)]
+    if not found:
+        return None
+    condition = hours_condition(hours, column)
+    if len(found) > _FEW_FILES or not log.is_plain(path, version):
+        return read(spark, path, version).where(f"{days_condition([hour.date() for hour in hours])} AND {condition}")
+    stored = StructType([field for field in schema.fields if field.name != "day"])
+    rows = spark.read.schema(stored).parquet(*[f"{path}/{file.path}" for file in found])
+    return rows.where(condition).withColumn("day", F.to_date(column)).select(*schema.names)
 
 
 def changed_rows(spark: SparkSession, path: str, after: int, upto: int) -> DataFrame:
@@ -70,40 +65,31 @@ def changed_rows(spark: SparkSession, path: str, after: int, upto: int) -> DataF
     )
 
 
+def observed(observation: Observation) -> dict[str, Any]:
+    """What was observed; empty if no row came by, because Spark leaves out the parts of a plan that it finds without rows."""
+    try:
+        return dict(observation.get)
+    except Py4JJavaError:
+        return {}
+
+
 def packed_by_day(frame: DataFrame) -> DataFrame:
     """The rows brought together by `day`: a table partitioned by it then gets a file a day, not one a task and day."""
     return frame.repartition("day")
 
 
 def append(frame: DataFrame, path: str, metadata: Mapping[str, Any]) -> None:
-    frame.write.format("delta").mode("append").option("userMetadata", _packed(metadata)).save(path)
+    frame.write.format("delta").mode("append").option("userMetadata", log.packed(metadata)).save(path)
 
 
 def replace_where(frame: DataFrame, path: str, where: str, metadata: Mapping[str, Any]) -> None:
     """Replaces the rows that match `where` by `frame`, whose rows must all match it, in one commit."""
-    writer = frame.write.format("delta").mode("overwrite").option("userMetadata", _packed(metadata))
+    writer = frame.write.format("delta").mode("overwrite").option("userMetadata", log.packed(metadata))
     writer.option("replaceWhere", where).save(path)
 
 
 def replace_all(frame: DataFrame, path: str, metadata: Mapping[str, Any]) -> None:
-    frame.write.format("delta").mode("overwrite").option("userMetadata", _packed(metadata)).save(path)
-
-
-def commit_metadata(path: str, key: str) -> dict[str, Any]:
-    """What the newest commit that names `key` said of the table; empty if none does. Maintenance commits say nothing."""
-    table = _log(path)
-    if table is None:
-        return {}
-    for limit in (20, None):
-        for commit in table.history(limit):
-            said = parse_metadata(commit.get("userMetadata"))
-            if key in said:
-                return said
-    return {}
-
-
-def _packed(metadata: Mapping[str, Any]) -> str:
-    return json.dumps(metadata, sort_keys=True, separators=(",", ":"))
+    frame.write.format("delta").mode("overwrite").option("userMetadata", log.packed(metadata)).save(path)
 
 
 def days_condition(days: Sequence[date], column: str = "day") -> str:

@@ -38,6 +38,8 @@ def session(settings: Settings, name: str) -> SparkSession:
         # A task writes a few days at once, so that their rows need not be sorted first.
         "spark.sql.maxConcurrentOutputFileWriters": "64",
         "spark.sql.warehouse.dir": str(settings.home / "spark-warehouse"),
+        # So the files' footers bound the times in them, which the old kind of timestamp does not.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
     for key, value in defaults.items():

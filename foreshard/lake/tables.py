@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
-from foreshard.lake import delta
+from foreshard.lake import delta, log
 from foreshard.settings import Settings
 
 
@@ -19,6 +19,8 @@ class Table:
     columns: str
     partition: tuple[str, ...] = ()
     properties: tuple[tuple[str, str], ...] = field(default=())
+    # The columns by which a read may skip files; statistics are gathered for every row written, so only for these.
+    skipping: tuple[str, ...] = ()
 
     @property
     def schema(self) -> StructType:
@@ -27,13 +29,14 @@ class Table:
     def ensure(self, spark: SparkSession, settings: Settings) -> str:
         """Creates the table if it is missing; returns its path."""
         path = settings.table(self.name)
-        delta.create(spark, path, self.schema, self.partition, dict(self.properties))
+        if log.opened(path) is None:
+            skipping = {"delta.dataSkippingStatsColumns": ",".join(self.skipping)} if self.skipping else {}
+            delta.create(spark, path, self.schema, self.partition, dict(self.properties) | skipping)
         return path
 
 
 _CHANGE_FEED = (("delta.enableChangeDataFeed", "true"),)
-# Statistics are gathered for every row written: only for the columns that a read can skip files by.
-_RECORD_STATISTICS = (("delta.dataSkippingStatsColumns", "revision,event_time,landed_at"),)
+_RECORD_SKIPPING = ("revision", "event_time", "landed_at")
 _FILE = "landed_at timestamp, file_checksum string, file_name string, file_row bigint, day date"
 
 USAGE_RECORD = Table(
@@ -41,7 +44,7 @@ USAGE_RECORD = Table(
     "record_id string, revision int, entity_id string, service_id string, operation_id string, event_time timestamp, "
     f"quantity decimal(18,6), slot int, {_FILE}",
     ("day",),
-    _CHANGE_FEED + _RECORD_STATISTICS,
+    skipping=_RECORD_SKIPPING,
 )
 QUERY_RECORD = Table(
     "query_record",
@@ -50,7 +53,7 @@ QUERY_RECORD = Table(
     "candidates array<struct<node_id: string, score: double>>, node_id string, predicted_load double, epoch bigint, "
     "reason string, latency_ms double, bytes bigint, status int, load_after double, age_class string, slot int, " + _FILE,
     ("day",),
-    _CHANGE_FEED + _RECORD_STATISTICS,
+    skipping=_RECORD_SKIPPING,
 )
 QUARANTINE = Table(
     "quarantine",
@@ -64,17 +67,20 @@ USAGE_HOURLY = Table(
     "events bigint, day date",
     ("day",),
     _CHANGE_FEED,
+    ("hour", "slot", "entity_id"),
 )
 QUERY_LOAD = Table(
     "query_load",
     "slot int, entity_id string, interval_start timestamp, requests bigint, load decimal(20,6), bytes bigint, errors bigint, "
     "latency_histogram array<struct<bucket: int, requests: bigint>>, day date",
     ("day",),
+    skipping=("interval_start", "slot"),
 )
 QUERY_PATTERN_OBSERVED = Table(
     "query_pattern_observed",
     "slot int, entity_id string, service_id string, operation_id string, time_interval string, requests bigint, day date",
     ("day",),
+    skipping=("slot",),
 )
 LOAD_FORECAST = Table(
     "load_forecast",

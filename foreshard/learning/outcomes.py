@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from foreshard.checks.gate import require
 from foreshard.errors import ForeshardError
 from foreshard.forecast.fleet import with_shard
-from foreshard.lake import delta
+from foreshard.lake import delta, log
 from foreshard.lake.tables import FORECAST_SCORE, LOAD_FORECAST, NODE_CORRECTION
 from foreshard.settings import Settings
 
@@ -28,7 +28,7 @@ CORRECTION_HOURS = 6
 
 def learn(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> dict[str, Any]:
     """Scores forecasts up to the watermark and corrects nodes; raises ForeshardError if nothing was aggregated yet."""
-    said = delta.commit_metadata(settings.table("query_load"), "complete_to")
+    said = log.newest_commit(settings.table("query_load"), "complete_to")
     if not said:
         raise ForeshardError("there is no query_load to learn from; run the aggregate job first")
     upto = datetime.fromisoformat(said["complete_to"])
@@ -40,9 +40,9 @@ def learn(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> 
 def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], upto: datetime) -> int:
     path = FORECAST_SCORE.ensure(spark, settings)
     forecasts = settings.table("load_forecast")
-    if not delta.exists(spark, forecasts):
+    if log.opened(forecasts) is None:
         return 0
-    done = delta.commit_metadata(path, "scored_to").get("scored_to")
+    done = log.newest_commit(path, "scored_to").get("scored_to")
     oldest = upto - timedelta(hours=settings.forecast.horizon_hours)
     # Late rows restate intervals already scored, so those within the horizon are scored again; a table made anew is
     # filled from the oldest forecast on.

@@ -5,15 +5,12 @@ Read with `deltalake`, so that a run which has nothing to do starts no Spark ses
 
 from __future__ import annotations
 
-from typing import Any
-
 from foreshard.settings import Settings
-
-_COMMITS = 50
 
 
 def forecast_is_due(settings: Settings) -> bool:
     """Whether `query_load` has hours, late rows or isolated entities that `load_forecast` was not made from."""
+    from foreshard.lake import log
     from foreshard.local.postgres import resolve_url
     from foreshard.routing import store
     from foreshard.usage.watermark import watermark
@@ -24,8 +21,8 @@ def forecast_is_due(settings: Settings) -> bool:
     current = store.current(resolve_url(settings), settings.pool_id)
     isolated = sorted(list(pair) for pair in current.isolated) if current else []
     wanted = {"origin": newest.hour.isoformat(), "input_version": newest.version, "isolated": isolated}
-    said = _newest_commit(settings, "load_forecast", "input_version")
-    patterns = _newest_commit(settings, "query_pattern", "origin")
+    said = log.newest_commit(settings.table("load_forecast"), "input_version")
+    patterns = log.newest_commit(settings.table("query_pattern"), "origin")
     return {key: said.get(key) for key in wanted} != wanted or patterns.get("origin") != wanted["origin"]
 
 
@@ -50,24 +47,10 @@ def replicas_are_due(settings: Settings) -> bool:
 
 def learning_is_due(settings: Settings) -> bool:
     """Whether hours are complete that nothing was learnt from yet."""
+    from foreshard.lake import log
     from foreshard.usage.watermark import watermark
 
     newest = watermark(settings, "query_load").hour
-    learnt = _newest_commit(settings, "node_correction", "corrected_to").get("corrected_to")
-    scored = _newest_commit(settings, "forecast_score", "scored_to").get("scored_to")
+    learnt = log.newest_commit(settings.table("node_correction"), "corrected_to").get("corrected_to")
+    scored = log.newest_commit(settings.table("forecast_score"), "scored_to").get("scored_to")
     return newest is not None and {learnt, scored} != {newest.isoformat()}
-
-
-def _newest_commit(settings: Settings, table: str, key: str) -> dict[str, Any]:
-    """What the newest commit that names `key` says of the table; empty without table or such a commit."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
-
-    from foreshard.lake.metadata import parse_metadata
-
-    try:
-        commits = DeltaTable(settings.table(table)).history(_COMMITS)
-    except TableNotFoundError:
-        return {}
-    said = (parse_metadata(commit.get("userMetadata")) for commit in commits)
-    return next((found for found in said if key in found), {})

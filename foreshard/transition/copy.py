@@ -12,7 +12,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from foreshard.lake import delta
+from foreshard.lake import delta, log
 from foreshard.lake.tables import serving
 from foreshard.settings import Settings
 from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, Holding, from_metadata, to_metadata, with_copies
@@ -20,13 +20,13 @@ from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, Ho
 
 def held(settings: Settings, node_id: str) -> dict[int, Holding]:
     """What the node's serving table holds."""
-    return from_metadata(delta.commit_metadata(settings.table(f"serving/{node_id}"), KEY))
+    return from_metadata(log.newest_commit(settings.table(f"serving/{node_id}"), KEY))
 
 
 def is_of_source(settings: Settings, node_id: str) -> bool:
     """Whether the node's copies are of the table that usage_hourly is now: versions of one made anew begin again."""
-    said = delta.commit_metadata(settings.table(f"serving/{node_id}"), KEY)
-    return bool(said.get(SOURCE_TABLE) == delta.table_id(settings.table("usage_hourly")))
+    said = log.newest_commit(settings.table(f"serving/{node_id}"), KEY)
+    return bool(said.get(SOURCE_TABLE) == log.table_id(settings.table("usage_hourly")))
 
 
 def source_rows(
@@ -70,7 +70,7 @@ def copy_shards(
     written = rows.repartition(settings.spark.shuffle_partitions, "shard_id").sortWithinPartitions(
         "shard_id", "entity_id", "hour"
     )
-    source_table = delta.table_id(settings.table("usage_hourly"))
+    source_table = log.table_id(settings.table("usage_hourly"))
     delta.replace_where(written, path, _shards_condition(coverage), to_metadata(after, version, source_table))
 
 
@@ -93,7 +93,7 @@ def follow(spark: SparkSession, settings: Settings, node_id: str, version: int, 
     after = with_copies(holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
     rows = source_rows(spark, settings, version, touched, isolated).where(delta.days_condition(sorted(days)))
     condition = f"{_shards_condition(touched)} AND {delta.days_condition(sorted(days))}"
-    source_table = delta.table_id(settings.table("usage_hourly"))
+    source_table = log.table_id(settings.table("usage_hourly"))
     delta.replace_where(rows.coalesce(1), path, condition, to_metadata(after, version, source_table))
     return len(days)
 

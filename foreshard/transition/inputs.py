@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from foreshard.errors import ForeshardError
-from foreshard.lake.metadata import parse_metadata
+from foreshard.lake import log
 from foreshard.model import Layout, Node, PlacementProblem, ShardLoad
 from foreshard.routing import store as routing_store
 from foreshard.routing.pool import read_nodes, read_pool
@@ -87,7 +87,7 @@ def hot_since(origin: datetime, days: int) -> date:
 def newest_forecasts(settings: Settings) -> Forecasts:
     """The forecast of the newest origin; raises ForeshardError if there is none."""
     table = _open(settings, "load_forecast")
-    said = _newest_metadata(table, "input_version") if table else {}
+    said = log.newest_commit(table, "input_version") if table else {}
     if table is None or not said:
         raise ForeshardError("there is no load_forecast to plan from; run the forecast_load job first")
     origin = datetime.fromisoformat(said["origin"])
@@ -160,14 +160,6 @@ def _open(settings: Settings, name: str) -> DeltaTable | None:
         return DeltaTable(settings.table(name))
     except TableNotFoundError:
         return None
-
-
-def _newest_metadata(table: DeltaTable, key: str) -> dict[str, Any]:
-    for commit in table.history(50):
-        said = parse_metadata(commit.get("userMetadata"))
-        if key in said:
-            return said
-    return {}
 
 
 def _utc(moment: datetime) -> datetime:

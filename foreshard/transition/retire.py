@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from foreshard.lake.metadata import parse_metadata
+from foreshard.lake import log
 from foreshard.settings import Settings
 from foreshard.transition.holdings import KEY, SOURCE_TABLE, Holding, from_metadata, to_metadata, without
 
 
 def holdings_of(settings: Settings, node_id: str) -> dict[int, Holding]:
     """What the node's serving table holds, read without Spark; empty if there is no table."""
-    try:
-        table = DeltaTable(settings.table(f"serving/{node_id}"))
-    except TableNotFoundError:
-        return {}
-    return from_metadata(_said(table))
-
-
-def _said(table: DeltaTable) -> dict[str, Any]:
-    for limit in (20, None):
-        for commit in table.history(limit):
-            said = parse_metadata(commit.get("userMetadata"))
-            if KEY in said:
-                return said
-    return {}
+    return from_metadata(log.newest_commit(settings.table(f"serving/{node_id}"), KEY))
 
 
 def drop_shards(settings: Settings, node_id: str, shard_ids: Iterable[int]) -> None:
@@ -41,13 +26,13 @@ def drop_shards(settings: Settings, node_id: str, shard_ids: Iterable[int]) -> N
         table = DeltaTable(settings.table(f"serving/{node_id}"))
     except TableNotFoundError:
         return
-    said = _said(table)
+    said = log.newest_commit(table, KEY)
     before = from_metadata(said)
     gone = sorted(set(shard_ids) & set(before))
     if not gone:
         return
     after = without(before, gone)
     version = max((h.applied_version for h in before.values()), default=0)
-    commit = json.dumps(to_metadata(after, version, said.get(SOURCE_TABLE, "")), sort_keys=True, separators=(",", ":"))
+    commit = log.packed(to_metadata(after, version, said.get(SOURCE_TABLE, "")))
     properties = CommitProperties(custom_metadata={"userMetadata": commit})
     table.delete(f"shard_id IN ({', '.join(map(str, gone))})", commit_properties=properties)

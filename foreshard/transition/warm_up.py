@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from foreshard.checks.gate import QualityError, require
 from foreshard.errors import ForeshardError, Refused
-from foreshard.lake import delta
+from foreshard.lake import log
 from foreshard.lake.tables import USAGE_HOURLY
 from foreshard.model import MoveKind
 from foreshard.routing.pool import read_nodes
@@ -37,7 +37,7 @@ def warm_up(spark: SparkSession, settings: Settings, url: str, plan_id: str, iso
     pool_id = settings.pool_id
     moves = _moves_to_copy(url, pool_id, plan_id)
     USAGE_HOURLY.ensure(spark, settings)
-    version = delta.latest_version(settings.table("usage_hourly"))
+    version = log.latest_version(settings.table("usage_hourly"))
     store.pin_version(url, pool_id, "usage_hourly", version, plan_id)
     coverage: Coverage = {}
     for move in moves:
@@ -84,7 +84,7 @@ def follow_source(spark: SparkSession, settings: Settings, url: str, isolated: M
     Copies that a node should hold and lost are made anew and verified, as are all of a source that was itself made anew.
     """
     USAGE_HOURLY.ensure(spark, settings)
-    version = delta.latest_version(settings.table("usage_hourly"))
+    version = log.latest_version(settings.table("usage_hourly"))
     days: dict[str, int] = {}
     restored: dict[str, int] = {}
     for node in read_nodes(url, settings.pool_id):

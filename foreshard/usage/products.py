@@ -23,12 +23,16 @@ _SUMS = ("requests", "load", "bytes", "errors")
 
 @dataclass(frozen=True)
 class Product:
-    """A table made from a record table; `period` is the column by which it is rewritten (whole hours or days)."""
+    """A table made from a record table; `period` is the column by which it is rewritten (whole hours or days).
+
+    The sum of `amount` over the records is the sum of what `make` makes of them.
+    """
 
     table: Table
     source: RecordKind
     period: str
     make: Callable[[DataFrame, Settings], DataFrame]
+    amount: Callable[[Settings], Column]
 
 
 def usage_hourly(records: DataFrame, settings: Settings) -> DataFrame:
@@ -105,7 +109,7 @@ def query_pattern_observed(records: DataFrame, settings: Settings) -> DataFrame:
 
 
 PRODUCTS = (
-    Product(USAGE_HOURLY, USAGE, "hour", usage_hourly),
-    Product(QUERY_LOAD, QUERIES, "interval_start", query_load),
-    Product(QUERY_PATTERN_OBSERVED, QUERIES, "day", query_pattern_observed),
+    Product(USAGE_HOURLY, USAGE, "hour", usage_hourly, lambda settings: F.col("quantity")),
+    Product(QUERY_LOAD, QUERIES, "interval_start", query_load, lambda settings: _cost_column(settings)),
+    Product(QUERY_PATTERN_OBSERVED, QUERIES, "day", query_pattern_observed, lambda settings: F.lit(1)),
 )

@@ -12,6 +12,8 @@ from foreshard.lake.tables import QUERY_RECORD, USAGE_RECORD, Table
 from foreshard.settings import Settings
 
 _CORRUPT = "_corrupt_record"
+# What a refused row is told from: the row as it was, the JSON object it was read as if that is another, why it is unreadable.
+TOLD = ("raw", "text", "problem")
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,14 @@ KINDS = (USAGE, QUERIES)
 def read_lines(lines: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
     """Lines with their fields typed, `record_id` and `revision` filled in, and `good`: whether the row is accepted.
 
-    `raw` is kept for the others only, for `refused` to say what is wrong with them. One typed parse and a short condition
+    TOLD is kept for the others only, for `refused` to say what is wrong with them. One typed parse and a short condition
     decide every row, because almost all are good; a condition that also names the reason is too long for the JVM to compile.
     """
     schema = ", ".join(f"`{f.name}` {f.type}" for f in kind.fields) + f", `{_CORRUPT}` string"
-    read = lines.withColumn("read", F.from_json("raw", schema, {"columnNameOfCorruptRecord": _CORRUPT}))
+    if "text" not in lines.columns:
+        lines = lines.withColumn("text", F.lit(None).cast("string"))
+    text = F.coalesce("text", "raw")
+    read = lines.withColumn("read", F.from_json(text, schema, {"columnNameOfCorruptRecord": _CORRUPT}))
     typed = read.select(*lines.columns, *[F.col(f"read.{f.name}") for f in kind.fields], F.col(f"read.{_CORRUPT}"))
     good = F.col("problem").isNull() & F.col(_CORRUPT).isNull()
     for field in kind.fields:
@@ -108,8 +113,7 @@ def read_lines(lines: DataFrame, kind: RecordKind, settings: Settings) -> DataFr
         identity.alias("record_id"),
         F.coalesce(F.col("revision"), F.lit(0)).alias("revision"),
         "good",
-        F.when(~F.col("good"), F.col("raw")).alias("raw"),
-        F.when(~F.col("good"), F.coalesce("problem", F.lit(""))).alias("problem"),
+        *[F.when(~F.col("good"), F.col(name)).alias(name) for name in TOLD],
     )
 
 
@@ -134,25 +138,26 @@ def _time_bounds(settings: Settings) -> tuple[Column, Column]:
     return landed - settings.lateness_days * 86_400_000_000, landed + settings.future_tolerance_minutes * 60_000_000
 
 
-def accepted(read: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
-    """The accepted rows of `read_lines` with the columns of the record table."""
-    rows = read.where("good").withColumn("day", F.to_date("event_time"))
+def record_rows(read: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    """The rows of `read_lines` with the columns of the record table and TOLD; `day` is null in the refused ones alone."""
+    rows = read.withColumn("day", F.when(F.col("good"), F.to_date("event_time")))
     for name, column in kind.derived(settings).items():
         rows = rows.withColumn(name, column)
-    return rows.select(*[F.col(f.name).cast(f.dataType) for f in kind.table.schema.fields])
+    return rows.select(*[F.col(f.name).cast(f.dataType) for f in kind.table.schema.fields], *TOLD)
 
 
-def refused(read: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
-    """The refused rows of `read_lines` as they were, with the reason, with the columns of `quarantine`.
+def refused(rows: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    """The refused rows of `record_rows` as they were, with the reason, with the columns of `quarantine`.
 
     The first failing rule names the reason: unreadable, malformed, a missing field, a wrong type, a negative number, a time
     in the future, a time too late.
     """
-    lines = read.where("NOT good").select("file_name", "file_checksum", "file_row", "landed_at", "raw", "problem")
+    lines = rows.select("file_name", "file_checksum", "file_row", "landed_at", *TOLD)
     texts = ", ".join(f"`{f.name}` string" for f in kind.fields) + f", `{_CORRUPT}` string"
-    parsed = lines.withColumn("read", F.from_json("raw", texts, {"columnNameOfCorruptRecord": _CORRUPT}))
+    text = F.coalesce("text", "raw")
+    parsed = lines.withColumn("read", F.from_json(text, texts, {"columnNameOfCorruptRecord": _CORRUPT}))
     typed = parsed.select(*lines.columns, "read", *[_typed(f).alias(f.name) for f in kind.fields])
-    unreadable = F.when(F.col("problem") != "", F.col("problem"))
+    unreadable = F.col("problem")
     # What no rule names was still not as declared, such as a number in quotes: it must not be lost.
     reason = F.coalesce(
         unreadable, *_problems(kind), *_time_problems(settings), F.lit("a field has another type than declared")

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
-
-from foreshard.lake.metadata import parse_metadata
+from foreshard.lake import log
 from foreshard.settings import Settings
 
 
@@ -21,13 +18,8 @@ class Watermark:
 
 
 def watermark(settings: Settings, table: str) -> Watermark:
-    try:
-        opened = DeltaTable(settings.table(table))
-    except TableNotFoundError:
+    opened = log.opened(settings.table(table))
+    if opened is None:
         return Watermark(None, -1)
-    version = opened.version()
-    for commit in opened.history(50):
-        complete = parse_metadata(commit.get("userMetadata")).get("complete_to")
-        if complete:
-            return Watermark(datetime.fromisoformat(complete), version)
-    return Watermark(None, version)
+    complete = log.newest_commit(opened, "complete_to").get("complete_to")
+    return Watermark(datetime.fromisoformat(complete) if complete else None, opened.version())

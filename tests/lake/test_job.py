@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshard.lake import job
+from foreshard.lake import job, log
 from foreshard.lake.delta import days_condition, hours_condition
-from foreshard.lake.metadata import parse_metadata
 
 
 @pytest.mark.parametrize(
@@ -59,8 +58,8 @@ def _holds(condition: str) -> bool:
 
 
 def test_commits_of_others_say_nothing() -> None:
-    assert parse_metadata(None) == parse_metadata("") == parse_metadata("[1]") == parse_metadata("OPTIMIZE") == {}
-    assert parse_metadata('{"a": 1}') == {"a": 1}
+    assert log.parse(None) == log.parse("") == log.parse("[1]") == log.parse("OPTIMIZE") == {}
+    assert log.parse('{"a": 1}') == {"a": 1}
 
 
 def arguments(settings: Path | None) -> argparse.Namespace:
