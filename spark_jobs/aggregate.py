@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import timedelta
 from typing import Any
 
 from foreshard.lake import job
@@ -23,11 +24,16 @@ def main() -> int:
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
     from foreshard.local.postgres import resolve_url
     from foreshard.transition import lease, store
+    from foreshard.usage import volume
     from foreshard.usage.aggregate import aggregate
 
     url = resolve_url(settings)
+    is_one_hour = arguments.end - arguments.start == timedelta(hours=1)
+    usual = volume.usual_rows(url, settings.pool_id, arguments.start) if is_one_hour else {}
     with lease.sole_writer(url, settings.pool_id, "aggregate"):
-        result = aggregate(spark, settings, arguments.start, arguments.end)
+        result = aggregate(spark, settings, arguments.start, arguments.end, usual)
+    if is_one_hour:
+        volume.record(url, settings.pool_id, arguments.start, result.counts)
     store.mark_files_applied(url, settings.pool_id, result.files["usage_record"], result.versions["usage_hourly"])
     return result.as_document()
 

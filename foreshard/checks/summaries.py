@@ -57,7 +57,7 @@ def record_summary(
                 "quarantined_share": share,
                 "quarantined_share_of_many": share if read >= MANY else 0.0,
                 "skewed_share": metrics["skewed"] / rows if rows else 0.0,
-                "volume_ratio": rows / usual_rows if usual_rows else None,
+                "volume_ratio": (read - counts["quarantined"]) / usual_rows if usual_rows else None,
                 "missing_hours": missing_hours,
             }
         ]

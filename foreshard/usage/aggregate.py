@@ -24,18 +24,22 @@ from foreshard.usage.hours import SPAN
 from foreshard.usage.landing import LandingFile
 from foreshard.usage.ledger import AppendCounts, Landed
 from foreshard.usage.products import PRODUCTS
-from foreshard.usage.records import KINDS, RecordKind, read_lines
+from foreshard.usage.records import KINDS, RecordKind, read_lines, read_typed
 from foreshard.usage.restate import bring_up_to_date
 
 
 @dataclass(frozen=True)
 class AggregateResult:
-    """What one aggregation did: counts and files (hour/name) per record table, rewritten rows and new version per product."""
+    """What one aggregation did: counts and files (hour/name) per record table, rewritten rows and new version per product.
+
+    `ignored_columns`: per record table, columns of the files that no field wants, each with some of those files.
+    """
 
     counts: dict[str, AppendCounts]
     files: dict[str, list[str]]
     rewritten: dict[str, int]
     versions: dict[str, int]
+    ignored_columns: dict[str, dict[str, list[str]]]
 
     def as_document(self) -> dict[str, Any]:
         return {
@@ -43,6 +47,7 @@ class AggregateResult:
             "files": {name: len(f) for name, f in self.files.items()},
             "rewritten": self.rewritten,
             "versions": self.versions,
+            "ignored_columns": {name: columns for name, columns in self.ignored_columns.items() if columns},
         }
 
 
@@ -73,6 +78,7 @@ def aggregate(
         {kind.name: part.files for kind, part in zip(KINDS, parts, strict=True)},
         {name: rows for part in parts for name, rows in part.rewritten.items()},
         {name: version for part in parts for name, version in part.versions.items()},
+        {kind.name: part.ignored_columns for kind, part in zip(KINDS, parts, strict=True)},
     )
 
 
@@ -82,6 +88,7 @@ class _Part:
     files: list[str]
     rewritten: dict[str, int]
     versions: dict[str, int]
+    ignored_columns: dict[str, list[str]]
 
 
 def _aggregate_kind(
@@ -96,7 +103,8 @@ def _aggregate_kind(
         restated = bring_up_to_date(spark, settings, product, source_version, hours, end)
         rewritten[product.table.name] = restated.rows
         versions[product.table.name] = restated.version
-    return _Part(counts, [file.name for file in files], rewritten, versions)
+    ignored = landing.ignored_columns(files, kind, settings)
+    return _Part(counts, [file.name for file in files], rewritten, versions, ignored)
 
 
 def _missing(files: list[LandingFile], hours: list[datetime]) -> int:
@@ -110,5 +118,8 @@ def _take_in(
     kind.table.ensure(spark, settings)
     if not files:
         return AppendCounts(0, 0, 0, 0)
-    read = read_lines(landing.lines(spark, files), kind, settings)
+    read = read_lines(landing.lines(spark, files, kind, settings), kind, settings)
+    typed = landing.typed(spark, files, kind, settings)
+    if typed is not None:
+        read = read.unionByName(read_typed(typed, kind, settings))
     return ledger.append(spark, read, kind, settings, landed)

@@ -85,18 +85,27 @@ KINDS = (USAGE, QUERIES)
 
 
 def read_lines(lines: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
-    """Lines with their fields typed, `record_id` and `revision` filled in, and `good`: whether the row is accepted.
+    """Lines of `landing.lines` with their fields typed, `record_id` and `revision` filled in, and `good`: whether accepted.
 
     TOLD is kept for the others only, for `refused` to say what is wrong with them. One typed parse and a short condition
     decide every row, because almost all are good; a condition that also names the reason is too long for the JVM to compile.
     """
     schema = ", ".join(f"`{f.name}` {f.type}" for f in kind.fields) + f", `{_CORRUPT}` string"
-    if "text" not in lines.columns:
-        lines = lines.withColumn("text", F.lit(None).cast("string"))
     text = F.coalesce("text", "raw")
     read = lines.withColumn("read", F.from_json(text, schema, {"columnNameOfCorruptRecord": _CORRUPT}))
-    typed = read.select(*lines.columns, *[F.col(f"read.{f.name}") for f in kind.fields], F.col(f"read.{_CORRUPT}"))
-    good = F.col("problem").isNull() & F.col(_CORRUPT).isNull()
+    fields = [F.col(f"read.{f.name}") for f in kind.fields]
+    corrupt = F.col(f"read.{_CORRUPT}").isNotNull()
+    return _judged(read.select(*lines.columns, *fields, corrupt.alias("corrupt")), kind, settings)
+
+
+def read_typed(rows: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    """As `read_lines`, of rows whose fields `landing.typed` has typed already."""
+    values = F.to_json(F.struct(*[f.name for f in kind.fields]))
+    return _judged(rows.withColumns({"text": values, "corrupt": F.lit(False)}), kind, settings)
+
+
+def _judged(typed: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
+    good = F.col("problem").isNull() & ~F.col("corrupt")
     for field in kind.fields:
         good = good & _is_good(field)
     first, last = _time_bounds(settings)
@@ -167,7 +176,7 @@ def refused(rows: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame:
         "file_checksum",
         "file_name",
         "file_row",
-        "raw",
+        F.coalesce("raw", "text", F.lit("")).alias("raw"),
         reason.alias("reason"),
         "landed_at",
     )
