@@ -16,11 +16,11 @@ _ROWS = """
         'customer-' || CAST(floor({entities} * pow((hash(i) % 1000000) / 1e6, 3)) AS integer) AS entity_id,
         'service-' || (hash(i + 1) % 5) AS service_id,
         CASE WHEN i % 10000 = 3 THEN NULL ELSE 'operation-' || (hash(i + 2) % 8) END AS operation_id,
-        strftime(at, '%Y-%m-%dT%H:%M:%S.%fZ') AS event_time,
+        strftime(moment, '%Y-%m-%dT%H:%M:%S.%fZ') AS event_time,
         CAST((hash(i + 3) % 100000) / 100.0 AS decimal(18, 2)) AS quantity,
-        strftime(at, '%Y-%m-%dT%H') AS folder
+        strftime(moment, '%Y-%m-%dT%H') AS folder
     FROM (
-        SELECT i, TIMESTAMP '{start}' + to_microseconds(CAST(i * {step} AS bigint)) AS at
+        SELECT i, TIMESTAMP '{start}' + to_microseconds(CAST(i * {step} AS bigint)) AS moment
         FROM range({first}, {last}) AS numbers(i)
     )
 """

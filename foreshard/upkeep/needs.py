@@ -13,7 +13,7 @@ from typing import Any
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from foreshard.lake.metadata import parse_metadata
+from foreshard.lake import log
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
 from foreshard.transition import store
@@ -62,7 +62,7 @@ def needs(settings: Settings, url: str, name: str) -> Needs | None:
     if table is None:
         return None
     history = table.history()
-    said = {int(c["version"]): parse_metadata(c.get("userMetadata")) for c in history if "version" in c}
+    said = {int(c["version"]): log.parse(c.get("userMetadata")) for c in history if "version" in c}
     found = [Need(version, f"it says {key}", files=False) for key in STATE if (version := _newest(said, key)) is not None]
     pinned = store.oldest_pin(url, settings.pool_id, name)
     if pinned is not None:
@@ -98,7 +98,7 @@ def _said(settings: Settings, name: str, key: str) -> dict[str, Any]:
     table = _opened(settings, name)
     if table is None:
         return {}
-    said = {int(c["version"]): parse_metadata(c.get("userMetadata")) for c in table.history() if "version" in c}
+    said = {int(c["version"]): log.parse(c.get("userMetadata")) for c in table.history() if "version" in c}
     newest = _newest(said, key)
     return {} if newest is None else said[newest]
 

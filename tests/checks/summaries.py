@@ -15,7 +15,6 @@ RECORDS: dict[str, Any] = {
     "lowest_slot": 0,
     "highest_slot_below_slots": -1,
     "rows_far_ahead": 0,
-    "repeated_identities": 0,
     "read": 7,
     "accepted": 5,
     "duplicates": 1,
@@ -35,7 +34,6 @@ PRODUCT: dict[str, Any] = {
     "lowest_slot": 0,
     "highest_slot_below_slots": -4,
     "total": 12.5,
-    "repeated_keys": 0,
     "unreconciled_total": 0,
     "missing_hours": 0,
 }
