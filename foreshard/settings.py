@@ -12,11 +12,11 @@ import re
 import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from foreshard.errors import ForeshardError
+from foreshard.input_settings import InputsSettings, check_inputs
 from foreshard.model import Node, Policy
 
 ENVIRONMENT_VARIABLE = "FORESHARD_SETTINGS"
@@ -127,53 +127,8 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True)
-class AccessLogSettings:
-    """What a line of a web access log says; the method is the operation.
-
-    `entity` is the path, the client's host or the virtual host. `entity_pattern`, a regular expression (RE2) with one
-    group, cuts the entity out of it; the path is given to it with its query string. With `virtual_host`, each line begins
-    with the name of the virtual host (Apache's vhost_combined), which is the service unless a constant is declared.
-    `quantity` of a usage record is 1 a request, or the bytes of the answer.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    entity: Literal["path", "host", "virtual_host"] = "path"
-    entity_pattern: str = ""
-    virtual_host: bool = False
-    quantity: Literal["requests", "bytes"] = "requests"
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """How the landing files of one table are read; docs/input-formats.md has examples.
-
-    `format` is by each file's suffix if it is empty. `columns` has the name in the file for each field that is named
-    differently there, `constants` a value for each field that the file does not have.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    format: Literal["", "jsonl", "csv", "parquet", "access_log"] = ""
-    delimiter: str = ","
-    columns: dict[str, str] = field(default_factory=dict)
-    constants: dict[str, str | int | float] = field(default_factory=dict)
-    access_log: AccessLogSettings = field(default_factory=AccessLogSettings)
-
-
-@dataclass(frozen=True)
-class InputsSettings:
-    """The input of each of the two logs."""
-
-    __pydantic_config__ = _STRICT
-
-    usage_record: InputSettings = field(default_factory=InputSettings)
-    query_record: InputSettings = field(default_factory=InputSettings)
-
-
-@dataclass(frozen=True)
 class CheckSettings:
-    """Reports of the newest `kept_runs` runs are kept. `rows_on_spark`: the staged records themselves are checked too, by row."""
+    """Reports of the newest `kept_runs` runs are kept. `rows_on_spark`: staged records are checked row by row too."""
 
     __pydantic_config__ = _STRICT
 
@@ -271,6 +226,7 @@ def _check(settings: Settings, origin: str) -> None:
         raise ForeshardError(f"{origin}: forecast.grain_minutes: must be 1, 5, 15 or 60")
     _check_lowest(settings, origin)
     _check_upkeep(settings, origin)
+    check_inputs(settings.input, origin)
 
 
 def _check_upkeep(settings: Settings, origin: str) -> None:

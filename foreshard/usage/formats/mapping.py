@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foreshard.errors import ForeshardError
-from foreshard.settings import AccessLogSettings, InputSettings, Settings
+from foreshard.input_settings import AccessLogSettings, InputSettings
 
 if TYPE_CHECKING:
+    from foreshard.settings import Settings
     from foreshard.usage.records import RecordKind
 
 FORMATS = {"jsonl": "jsonl", "json": "jsonl", "ndjson": "jsonl", "csv": "csv", "parquet": "parquet", "log": "access_log"}

@@ -7,6 +7,7 @@ AZURE_*, GOOGLE_*), as the readers of Delta tables take them.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,11 @@ _SCHEMES = {"s3a": "s3", "s3n": "s3"}
 
 @cache
 def _store(root: str) -> tuple[fs.FileSystem, str]:
-    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    # Without it, each process would ask the store where the bucket is.
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(
+        f"{root}?region={region}" if region and root.startswith("s3:") else root
+    )
     return found
 
 

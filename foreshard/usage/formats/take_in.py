@@ -27,7 +27,7 @@ def text_file(path: str, name: str, landed: datetime, mapping: Mapping) -> Itera
         def chunks() -> Iterator[bytes]:
             nonlocal head
             for block in streaming.blocks(path, known_suffix(name)[1], _BLOCKS.get(file_format, streaming.BLOCK)):
-                head = head or block[:1]
+                head = head or block.strip()[:1]
                 yield block
 
         some = False
