@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow test test-fast test-spark test-live lint format lock clean
+.PHONY: help setup demo airflow data-docs test test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -16,6 +16,9 @@ demo: setup ## the whole loop on a real log; a second run goes on from what is t
 
 airflow: setup ## Airflow's own UI with all DAGs on the embedded Postgres, until Ctrl-C
 	@$(BIN)/foreshard up
+
+data-docs: setup ## the reports of all checks, as pages that need no network
+	@$(BIN)/foreshard data-docs
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2

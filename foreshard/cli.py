@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from foreshard.commands import capacity, forecast, operate, plan, routes, serve, transition
+from foreshard.commands import capacity, forecast, operate, plan, quality, routes, serve, transition
 from foreshard.errors import ForeshardError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 operate.add_to(app)
 serve.add_to(app)
+quality.add_to(app)
 app.add_typer(forecast.app, name="forecast", help="Forecasts of series in a file.")
 app.add_typer(capacity.app, name="capacity", help="What nodes can carry, what operations cost, which entities are hot.")
 app.add_typer(plan.app, name="plan", help="Plans: what would move, why, and whether it may.")

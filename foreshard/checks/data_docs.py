@@ -20,7 +20,8 @@ from foreshard.checks.suites import Expectation, as_suite
 _PAGE = (
     '<!doctype html><html lang="en"><head><title>{{ heading }}</title>'
     + HEAD
-    + """</head><body><nav>{{ path }}</nav><h1>{{ heading }} {{ chip }}</h1>{{ figures }}
+    + """</head><body><nav>{{ path }}</nav><h1>{{ heading }} {{ chip }}</h1>
+{% if figures %}<h2>Figures</h2>{{ figures }}{% endif %}
 {% for section in sections %}{% set section_loop = loop -%}{% include 'section.j2' %}{% endfor %}
 <p class="dim">Rendered by Great Expectations {{ ge_version }}.</p></body></html>"""
 )

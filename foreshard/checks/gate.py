@@ -117,7 +117,9 @@ def judge(table: str, expectations: Sequence[Expectation], result: Any) -> list[
         if problem := _exception(one.exception_info):
             raise ForeshardError(f"expectations/{table}.json: {line.rule}: cannot be judged: {problem}")
         if not one.success:
-            findings.append(Finding(line.severity, f"{line.rule} was expected ({line.why}), and found {_seen(one.result)}"))
+            findings.append(
+                Finding(line.severity, f"it was expected that {line.rule} ({line.why}), and found {_seen(one.result)}")
+            )
     return findings
 
 
@@ -138,7 +140,7 @@ def _unknown(expectations: Sequence[Expectation], summary: pd.DataFrame) -> list
     said = {line.column for line in expectations if line.type == NEVER_NULL}
     needed = dict.fromkeys(line.column for line in expectations if line.column and not line.may_be_null)
     nulls = [column for column in needed if column not in said and summary[column].isna().any()]
-    return [Finding("critical", f"{column} was expected to be known, and found null") for column in nulls]
+    return [Finding("critical", f"it was expected that {column} is known, and found null") for column in nulls]
 
 
 def _figures(summary: pd.DataFrame) -> list[dict[str, Any]]:

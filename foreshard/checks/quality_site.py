@@ -56,8 +56,6 @@ def build(settings: Settings) -> Path:
     root = reports.site(settings.home)
     for name in suite_names():
         _write_suite(root, name, settings.slots)
-    names = suite_names()
-    reports.write(root / "expectations" / "index.html", run_pages.suites_page(names))
     return _write_index(settings, None)
 
 
@@ -67,6 +65,8 @@ def _write_suite(root: Path, name: str, slots: int) -> None:
     folder = root / "expectations"
     folder.mkdir(parents=True, exist_ok=True)
     reports.write(folder / f"{name}.html", data_docs.suite_page(name, suite(name, slots)))
+    there = sorted(path.stem for path in folder.glob("*.html") if path.stem != "index" and not path.stem.startswith("."))
+    reports.write(folder / "index.html", run_pages.suites_page(there))
 
 
 def _write_index(settings: Settings, limit: int | None = _LISTED_RUNS) -> Path:

@@ -22,6 +22,7 @@ BY_HAND = "by_hand"
 STATUSES = ("passed", "warning", "critical")
 _SAFE = re.compile(r"[A-Za-z0-9_~+-][A-Za-z0-9_.:~+-]{0,199}")
 _REPORT = re.compile(r"(\d{8}T\d{6}\d{6})\.([A-Za-z0-9_-]+)\.(passed|warning|critical)\.json")
+_PAGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.html")
 _STAMP = "%Y%m%dT%H%M%S%f"
 
 
@@ -140,10 +141,17 @@ def prune(home: Path, keep: int) -> None:
 
 def find(home: Path, dag_id: str, run_id: str, file: str = "index.html") -> Path | None:
     """A file of a run's report, if there is one; never a path outside of the run's folder."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.html", file):
-        return None
-    path = Run(dag_id, run_id).folder(home) / file
-    return path if path.is_file() else None
+    return _page(Run(dag_id, run_id).folder(home), file)
+
+
+def find_suite(home: Path, file: str) -> Path | None:
+    """A page about suites, if there is one."""
+    return _page(site(home) / "expectations", file)
+
+
+def _page(folder: Path, file: str) -> Path | None:
+    path = folder / file
+    return path if _PAGE.fullmatch(file) and path.is_file() else None
 
 
 def _run_folders(home: Path) -> list[Path]:

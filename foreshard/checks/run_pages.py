@@ -35,7 +35,8 @@ def _check_row(report: Report, document: dict[str, Any]) -> str:
     said = "".join(f"<li>{escape(f['severity'])}: {escape(f['sentence'])}</li>" for f in document["findings"])
     found = f"<ul>{said}</ul>" if said else f"<span class='dim'>nothing; {document['expectations']} expectations</span>"
     link = f"<a href='{quote(report.page)}'>{escape(document['table'])}</a>"
-    return f"<tr><td class='when'>{_time(report)}</td><td>{link}</td><td>{chip(report.status)}</td><td>{found}</td></tr>"
+    cells = f"<td class='when'>{_time(report)}</td><td class='name'>{link}</td><td>{chip(report.status)}</td><td>{found}</td>"
+    return f"<tr>{cells}</tr>"
 
 
 def _check_figures(report: Report, document: dict[str, Any]) -> str:
@@ -43,13 +44,14 @@ def _check_figures(report: Report, document: dict[str, Any]) -> str:
 
 
 def figures_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The figures that were judged: one row upright as pairs, more as a table."""
+    """The figures that were judged: those of one row side by side, those of more as a table."""
     if not rows:
         return "<p class='dim'>no rows</p>"
     if len(rows) == 1:
-        pairs = "".join(f"<td>{escape(name)}<br><b>{_value(value)}</b></td>" for name, value in rows[0].items())
-        return f"<div class='scroll'><table class='figures'><tr>{pairs}</tr></table></div>"
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+        pairs = "".join(f"<div>{escape(name)}<br><b>{_value(value)}</b></div>" for name, value in rows[0].items())
+        return f"<div class='pairs'>{pairs}</div>"
+    # A long name may be broken where its words end.
+    head = "".join(f"<th>{escape(name).replace('_', '_<wbr>')}</th>" for name in rows[0])
     body = "".join("<tr>" + "".join(f"<td>{_value(v)}</td>" for v in row.values()) + "</tr>" for row in rows[:_SHOWN_ROWS])
     more = f"<p class='dim'>and {len(rows) - _SHOWN_ROWS} more</p>" if len(rows) > _SHOWN_ROWS else ""
     return f"<div class='scroll'><table class='figures'><tr>{head}</tr>{body}</table></div>{more}"

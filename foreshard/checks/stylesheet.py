@@ -19,13 +19,17 @@ p { margin: .3rem 0 } .dim { color: var(--dim) } .number { text-align: right; fo
 table { border-collapse: collapse; width: 100%; margin: .3rem 0 .8rem }
 td, th { border-bottom: 1px solid var(--line); padding: .35rem .7rem .35rem 0; text-align: left; vertical-align: top }
 th { color: var(--dim); font-weight: 600; white-space: nowrap } thead[hidden] { display: none }
-td { overflow-wrap: anywhere } td.when { white-space: nowrap; font-variant-numeric: tabular-nums }
-.figures td, .figures th { text-align: right; padding-left: .7rem; overflow-wrap: normal }
+td { overflow-wrap: anywhere }
+td.when, td.name { overflow-wrap: normal; white-space: nowrap; font-variant-numeric: tabular-nums }
+.figures { font-size: 13px } .figures th { white-space: normal; vertical-align: bottom } .figures td { white-space: nowrap }
+.figures td, .figures th { text-align: right; padding: .25rem 0 .25rem .6rem; overflow-wrap: normal }
+.pairs { display: flex; flex-wrap: wrap; gap: .4rem 1.6rem; margin: .4rem 0 1rem } .pairs div { color: var(--dim) }
+.pairs b { color: CanvasText; font-variant-numeric: tabular-nums }
 .chip { border-radius: .8em; color: #fff; font-size: .85em; font-weight: 600; padding: .1em .7em; white-space: nowrap }
 .chip.passed { background: var(--good) } .chip.warning { background: var(--warn) } .chip.critical { background: var(--bad) }
 ul { margin: .2rem 0; padding-left: 1.2rem }
 /* Great Expectations' own blocks */
-.row { display: block } .ge-section { margin-bottom: 1rem }
+:root { color-scheme: light dark } hr { display: none } .row { display: block } .ge-section { margin-bottom: 1rem }
 .alert { background: var(--soft); border-left: 4px solid var(--line); padding: .45rem .8rem }
 .ge-section:first-of-type .alert { border-color: var(--link) } .ge-section .table td { border-bottom-color: #eceff2 }
 .badge { background: #e7ebf0; border-radius: .3em; font-variant-numeric: tabular-nums; padding: 0 .4em }

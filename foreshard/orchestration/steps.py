@@ -26,6 +26,8 @@ DAG_DEFAULTS: dict[str, Any] = {
     "retry_delay": timedelta(seconds=15),
     "retry_policy": RETRIES,
 }
+# What a job's reports are kept under. On YARN and Kubernetes the operator hands these to the driver, wherever it runs.
+RUN_VARIABLES = {"FORESHARD_DAG_ID": "{{ dag.dag_id }}", "FORESHARD_RUN_ID": "{{ run_id }}"}
 FORCE = Param(
     False,
     type="boolean",
@@ -51,6 +53,7 @@ def spark_step(
         pool=SPARK_POOL,
         priority_weight=weight,
         weight_rule="absolute",
+        env_vars=RUN_VARIABLES,
         outlets=list(outlets),
         execution_timeout=timedelta(hours=hours),
     )

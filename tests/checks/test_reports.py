@@ -183,7 +183,7 @@ def test_a_page_says_what_was_found_and_why_it_matters(settings: Settings, monke
     require("usage_record", good("usage_record", skewed_share=0.5), settings)
     page = (run.folder(settings.home) / "index.html").read_text("utf-8")
     assert SCHEDULED in page
-    assert "skewed_share is at most 0.2 was expected" in page
+    assert "it was expected that skewed_share is at most 0.2" in page
     assert "clock is off" in page
     found = reports.reports_in(run.folder(settings.home))
     assert found is not None

@@ -68,9 +68,9 @@ def test_a_total_may_be_a_decimal_as_spark_gives_it() -> None:
 
 
 def test_a_figure_that_was_not_counted_stops_the_commit() -> None:
-    findings, _ = check("usage_record", good("usage_record", repeated_identities=None))
+    findings, _ = check("usage_record", good("usage_record", rows_without_key=None))
     assert [f.severity for f in findings] == ["critical"]
-    assert "repeated_identities was expected to be known" in findings[0].sentence
+    assert "it was expected that rows_without_key is known" in findings[0].sentence
 
 
 def test_a_summary_without_a_column_of_its_suite_is_an_error_of_the_program_and_named() -> None:
