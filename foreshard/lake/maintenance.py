@@ -99,13 +99,22 @@ def covering(base_hours: float, needed_hours: float) -> float:
     return hours
 
 
-def set_properties(spark: SparkSession, path: str, hours: Mapping[str, float]) -> list[str]:
-    """Sets retention properties that differ, in one commit; returns their names."""
-    changed = [name for name, value in sorted(hours.items()) if property_hours(path, name) != math.ceil(value)]
-    if changed:
-        pairs = ", ".join(f"'{name}' = 'interval {math.ceil(hours[name])} hours'" for name in changed)
+def differing(path: str, hours: Mapping[str, float]) -> list[str]:
+    """The retention properties, of those given, that the table has otherwise."""
+    return [name for name, value in sorted(hours.items()) if property_hours(path, name) != math.ceil(value)]
+
+
+def set_properties(spark: SparkSession, path: str, hours: Mapping[str, float]) -> None:
+    """Sets the retention properties that differ, in one commit; no commit if none does."""
+    pairs = ", ".join(f"'{name}' = 'interval {math.ceil(hours[name])} hours'" for name in differing(path, hours))
+    if pairs:
         spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({pairs})")
-    return changed
+
+
+def has_leftovers(path: str, hours: float) -> bool:
+    """Whether a VACUUM that keeps so many hours would find anything; a look at the folder instead of a Spark job."""
+    table = deltalake.DeltaTable(path)
+    return bool(table.vacuum(math.ceil(hours), dry_run=True, enforce_retention_duration=False, full=True))
 
 
 def vacuum(spark: SparkSession, path: str) -> None:

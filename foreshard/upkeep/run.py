@@ -142,11 +142,16 @@ class _Run:
                 return
         file_hours, log_hours = self._retentions(*[age or 0.0 for age in ages])
         wanted = {maintenance.FILES_PROPERTY: file_hours, maintenance.LOG_PROPERTY: log_hours}
-        try:
-            with self._lease(table):
-                maintenance.set_properties(self._spark, path, wanted)
-        except Refused as busy:
-            yield f"not vacuumed: {busy}"
+        if maintenance.differing(path, wanted):
+            try:
+                with self._lease(table):
+                    maintenance.set_properties(self._spark, path, wanted)
+            except Refused as busy:
+                yield f"not vacuumed: {busy}"
+                return
+        if not maintenance.has_leftovers(path, file_hours):
+            maintenance.cleanup_log(path)
+            yield "no files to remove"
             return
         danger = self._endangered(path, found, files, ages[0] or 0.0)
         if danger and files:

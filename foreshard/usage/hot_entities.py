@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from foreshard.hashing import entity_slot
 from foreshard.settings import HotEntitySettings, Settings
 
 
@@ -55,7 +54,7 @@ def hot_entities(settings: Settings, upto: datetime, isolated: Mapping[str, int]
         return []
     mean_capacity = sum(node.capacity for node in settings.nodes) / len(settings.nodes)
     bearable = mean_capacity * settings.policy.target_utilisation
-    return find_hot(rows, settings.hot_entities, settings.forecast.grain_minutes, bearable, isolated, settings.slot_bits)
+    return find_hot(rows, settings.hot_entities, settings.forecast.grain_minutes, bearable, isolated)
 
 
 def find_hot(
@@ -64,7 +63,6 @@ def find_hot(
     grain_minutes: int,
     node_load: float,
     isolated: Mapping[str, int],
-    slot_bits: int,
 ) -> list[HotEntity]:
     """The hot entities among these rows, all of one window; the hottest first.
 
@@ -72,16 +70,15 @@ def find_hot(
     no load: there it was not among its slot's heavy hitters. O(rows).
     """
     of_slot: dict[tuple[int, datetime], float] = defaultdict(float)
-    of_entity: dict[str, dict[datetime, float]] = defaultdict(dict)
+    of_entity: dict[tuple[int, str], dict[datetime, float]] = defaultdict(dict)
     for row in rows:
         rate = row.load / (grain_minutes * 60)
         of_slot[row.slot, row.interval_start] += rate
         if row.entity_id:
-            of_entity[row.entity_id][row.interval_start] = of_entity[row.entity_id].get(row.interval_start, 0.0) + rate
+            of_entity[row.slot, row.entity_id][row.interval_start] = rate
     intervals = rules.window_hours * 60 // grain_minutes
     found = []
-    for entity, rates in of_entity.items():
-        slot = entity_slot(entity, slot_bits)
+    for (slot, entity), rates in of_entity.items():
         shares = {at: rate / of_slot[slot, at] for at, rate in rates.items() if of_slot[slot, at] > 0}
         hot = _judged(entity, slot, rates, shares, intervals, rules, grain_minutes, node_load, isolated.get(entity))
         if hot is not None:

@@ -24,6 +24,8 @@ from foreshard.usage.capacity import Floats, NodeIntervals
 INTERVALS = (60, 300, 900, 3600)
 ENOUGH_QUERIES = 500
 MEMORY = "1GB"
+# The costs of operations are drawn from as many of the newest days as hold so many queries.
+COST_QUERIES = 3_000_000
 # Costs are drawn from a node's quietest intervals; their hours fall into so many groups, which are resampled.
 QUIET_SHARE = 0.25
 GROUPS = 12
@@ -144,28 +146,44 @@ class _Log:
         }
 
     def quiet(self) -> QuietLatency:
-        """Means over the quietest intervals; the slowest 0.5 % of an operation count as its 99.5th percentile, so that a few
-        that hung do not decide what it costs."""
+        """Means over the quietest intervals of the newest days, as many as hold enough queries.
+
+        The slowest 0.5 % of an operation's day count as its 99.5th percentile: a few that hung do not decide what it costs.
+        """
         self._database.execute(
             f"CREATE TABLE quiet AS SELECT node_id, number, (number * seconds // 3600) % {GROUPS} AS part FROM "
-            f"(SELECT *, percent_rank() OVER (PARTITION BY node_id ORDER BY load) AS rank FROM interval_figures) "
+            "(SELECT *, percent_rank() OVER (PARTITION BY node_id ORDER BY load) AS rank FROM interval_figures) "
             f"WHERE rank <= {QUIET_SHARE}"
         )
-        self._open(self.days)
-        matched = (
-            "SELECT query.node_id, operation_id, part, latency_ms FROM query JOIN node USING (node_id) "
+        self._database.execute(
+            "CREATE TABLE part_latency (node_id VARCHAR, operation_id VARCHAR, part BIGINT, total DOUBLE, queries BIGINT)"
+        )
+        counted = dict(self.rows("SELECT day, sum(queries) FROM operation GROUP BY day"))
+        read = 0
+        for day in reversed(self.days):
+            if read >= COST_QUERIES:
+                break
+            read += int(counted.get(day, 0))
+            self._add_quiet(day)
+        found = self.rows(
+            "SELECT node_id, operation_id, part, sum(total) / sum(queries), sum(queries) FROM part_latency GROUP BY ALL"
+        )
+        return _quiet_latency(found, self.rows("SELECT operation_id, sum(queries) FROM operation GROUP BY ALL ORDER BY 1"))
+
+    def _add_quiet(self, day: date) -> None:
+        self._open([day])
+        self._database.execute(
+            "CREATE OR REPLACE TEMP TABLE matched AS SELECT query.node_id, operation_id, part, latency_ms "
+            "FROM query JOIN node USING (node_id) "
             "JOIN quiet ON quiet.node_id = query.node_id AND quiet.number = floor(epoch(event_time) / seconds)::BIGINT "
             "WHERE status < 400 AND latency_ms > 0"
         )
         self._database.execute(
-            f"CREATE TABLE highest AS SELECT node_id, operation_id, approx_quantile(latency_ms, 0.995) AS highest "
-            f"FROM ({matched}) GROUP BY ALL"
+            "INSERT INTO part_latency "
+            "SELECT node_id, operation_id, part, sum(least(latency_ms, highest)), count(*) FROM matched JOIN "
+            " (SELECT node_id, operation_id, quantile_cont(latency_ms, 0.995) AS highest FROM matched GROUP BY ALL) "
+            "USING (node_id, operation_id) GROUP BY ALL"
         )
-        found = self.rows(
-            f"SELECT node_id, operation_id, part, avg(least(latency_ms, highest)), count(*) FROM ({matched}) "
-            "JOIN highest USING (node_id, operation_id) GROUP BY ALL"
-        )
-        return _quiet_latency(found, self.rows("SELECT operation_id, sum(queries) FROM operation GROUP BY ALL ORDER BY 1"))
 
 
 def _quiet_latency(found: list[tuple[Any, ...]], counted: list[tuple[Any, ...]]) -> QuietLatency:

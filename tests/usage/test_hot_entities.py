@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import CommitProperties, write_deltalake
+from typer.testing import CliRunner
 
+from foreshard.cli import app
+from foreshard.errors import ForeshardError
 from foreshard.hashing import entity_slot
-from foreshard.settings import HotEntitySettings, NodeSettings, Settings
+from foreshard.model import Replica
+from foreshard.routing import store as epochs
+from foreshard.routing.snapshot import Snapshot
+from foreshard.settings import HotEntitySettings, NodeSettings, Settings, load
 from foreshard.usage.hot_entities import HotEntity, LoadRow, find_hot, hot_entities
 
 UPTO = datetime(2013, 11, 28, tzinfo=UTC)
 RULES = HotEntitySettings(window_hours=24, slot_share=0.5, node_share=0.2, hours=3, keep_factor=0.6)
 NODE_LOAD = 10.0  # an entity is hot from 2 a second on
 SLOT_BITS = 3
+OWN_SHARD = (Replica(4, "a"), Replica(4, "b"))
 
 
 def series(entity: str, rates: list[float], rest: float = 0.5, grain: int = 60) -> list[LoadRow]:
@@ -29,8 +38,23 @@ def series(entity: str, rates: list[float], rest: float = 0.5, grain: int = 60) 
     return own + [LoadRow(slot, "", at, rest * grain * 60) for at in times]
 
 
+def write_load(settings: Settings, rows: list[LoadRow], complete_to: datetime) -> None:
+    """The rows as query_load, as far as its columns matter here."""
+    table = pa.table(
+        {
+            "slot": pa.array([r.slot for r in rows], pa.int32()),
+            "entity_id": [r.entity_id for r in rows],
+            "interval_start": pa.array([r.interval_start for r in rows], pa.timestamp("us", "UTC")),
+            "load": pa.array([Decimal(str(r.load)) for r in rows], pa.decimal128(20, 6)),
+            "day": pa.array([r.interval_start.date() for r in rows], pa.date32()),
+        }
+    )
+    said = CommitProperties(custom_metadata={"userMetadata": json.dumps({"complete_to": complete_to.isoformat()})})
+    write_deltalake(settings.table("query_load"), table, partition_by=["day"], commit_properties=said)
+
+
 def found(rows: list[LoadRow], isolated: dict[str, int] | None = None, grain: int = 60) -> list[HotEntity]:
-    return find_hot(rows, RULES, grain, NODE_LOAD, isolated or {}, SLOT_BITS)
+    return find_hot(rows, RULES, grain, NODE_LOAD, isolated or {})
 
 
 def test_an_entity_that_is_most_of_its_slot_and_much_of_a_node_for_hours_is_hot_and_says_why() -> None:
@@ -81,15 +105,31 @@ def test_the_window_is_read_from_the_table(lake: Settings) -> None:
     assert hot_entities(settings, UPTO, {}) == []
     early = [LoadRow(r.slot, r.entity_id, r.interval_start - timedelta(days=1), r.load) for r in series("past", [9.0] * 24)]
     rows = series("busy", [3.0] * 24) + early
-    table = pa.table(
-        {
-            "slot": pa.array([r.slot for r in rows], pa.int32()),
-            "entity_id": [r.entity_id for r in rows],
-            "interval_start": pa.array([r.interval_start for r in rows], pa.timestamp("us", "UTC")),
-            "load": pa.array([Decimal(str(r.load)) for r in rows], pa.decimal128(20, 6)),
-            "day": pa.array([r.interval_start.date() for r in rows], pa.date32()),
-        }
-    )
-    write_deltalake(settings.table("query_load"), table, partition_by=["day"])
+    write_load(settings, rows, UPTO)
     assert [hot.entity_id for hot in hot_entities(settings, UPTO, {})] == ["busy"]
     assert [hot.entity_id for hot in hot_entities(settings, UPTO - timedelta(days=1), {})] == ["past"]
+
+
+def test_the_command_names_hot_entities_and_those_that_cooled_down(published: str, snapshot: Snapshot, tmp_path: Path) -> None:
+    epochs.publish(
+        published,
+        replace(snapshot, epoch=2, parent=1, isolated=(("past", 4),), replicas=(*snapshot.replicas, *OWN_SHARD)),
+        expected_epoch=1,
+        published_by="test",
+        reason="test",
+    )
+    file = tmp_path / "foreshard.toml"
+    nodes = "".join(f'[[nodes]]\nnode_id = "{node}"\ncapacity = 12.5\n' for node in "abc")
+    file.write_text(f'postgres_url = "{published}"\nlake = "lake"\nslot_bits = 2\n{nodes}')
+    words = ["capacity", "hot", "--settings", str(file)]
+    early = CliRunner().invoke(app, words)
+    assert isinstance(early.exception, ForeshardError)
+    write_load(load(file), series("busy", [3.0] * 24), UPTO)
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert [entity["entity_id"] for entity in document["hot"]] == ["busy"]
+    assert (document["cooled"], document["upto"]) == (["past"], UPTO.isoformat())
+    shown = CliRunner().invoke(app, words)
+    assert "busy" in shown.stdout
+    assert "no longer hot: past" in shown.stdout
