@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from foreshard.checks import quality_site, reports
 from foreshard.checks.gate import QualityError, require
 from foreshard.checks.reports import Run
+from foreshard.cli import app
 from foreshard.settings import CheckSettings, Settings
 from tests.checks.summaries import GOOD, good
 
@@ -176,6 +178,16 @@ def test_the_pages_load_nothing_and_their_links_lead_to_pages(settings: Settings
             if not link.startswith("#"):
                 target = page.parent / unquote(link)
                 assert target.is_file(), f"{page.name} leads to {link}"
+
+
+def test_the_command_builds_the_list_and_prints_where_it_is(settings: Settings, tmp_path: Path) -> None:
+    require("serving", good("serving", mismatched_segments=0), settings)
+    (tmp_path / "foreshard.toml").write_text('home = "."\n', "utf-8")
+    said = CliRunner().invoke(app, ["data-docs", "--no-open", "--settings", str(tmp_path / "foreshard.toml")])
+    assert said.exit_code == 0
+    index = Path(said.stdout.strip())
+    assert index == reports.site(tmp_path) / "index.html"
+    assert reports.current_run().run_id in index.read_text("utf-8")
 
 
 def test_a_page_says_what_was_found_and_why_it_matters(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
