@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from foreshard.errors import ForeshardError
 from foreshard.settings import Settings
 from foreshard.usage.formats import ignored, streaming, take_in
-from foreshard.usage.formats.mapping import MappedField, Mapping, known_suffix, resolve
+from foreshard.usage.formats.mapping import known_suffix, resolve
 
 if TYPE_CHECKING:
     from foreshard.usage.records import RecordKind
@@ -93,25 +93,15 @@ def _folder(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
     return [i for i in infos if i.type is fs.FileType.File and i.base_name[0] not in "._" and known_suffix(i.base_name)[0]]
 
 
-def lines(
-    spark: SparkSession, landed: Sequence[LandingFile], kind: RecordKind | None = None, settings: Settings | None = None
-) -> DataFrame:
+def lines(spark: SparkSession, landed: Sequence[LandingFile], kind: RecordKind, settings: Settings) -> DataFrame:
     """The rows of the files of text (JSON Lines, CSV, access logs) as LINE_SCHEMA.
 
     `raw` is the row as it was, `text` the JSON object to parse (null: raw is it), `problem` why the row cannot be read at
     all, else null. Rows count from 1: physical lines, but a CSV file's data rows. An empty file gives one row, 0.
-    Without a kind, lines are held to the fields of both.
     """
-    mapping = _of_either_kind() if kind is None or settings is None else resolve(kind, settings)
+    mapping = resolve(kind, settings)
     texts = [file for file in landed if mapping.format_of(file.name) != "parquet"]
     return _read(spark, texts, partial(take_in.text_file, mapping=mapping), LINE_SCHEMA)
-
-
-def _of_either_kind() -> Mapping:
-    from foreshard.usage.records import KINDS
-
-    types = {field.name: field.type for kind in KINDS for field in kind.fields}
-    return Mapping("", tuple(MappedField(name, type_) for name, type_ in types.items()))
 
 
 def typed(spark: SparkSession, landed: Sequence[LandingFile], kind: RecordKind, settings: Settings) -> DataFrame | None:

@@ -44,6 +44,9 @@ USAGE_LINES: list[tuple[dict[str, Any] | str | bytes, str | None]] = [
     (usage("e", AT) | {"service_id": None}, "missing service_id"),
     (usage("e", AT, "many"), "quantity is not a number: many"),
     (usage("e", AT, True), "quantity is not a number: true"),
+    (usage("e", AT, "5"), 'quantity is not a number: "5"'),
+    (usage("e", AT, "1,000"), 'quantity is not a number: "1,000"'),
+    (usage("e", AT, {"amount": 5}), "quantity is not a number"),
     (usage("e", AT, float("nan")), 'quantity is not a number: "NaN"'),
     (usage("e", AT, 1e30), "quantity is not a number: 1.0E30"),
     (usage("e", AT, -1), "negative quantity: -1.000000"),
@@ -51,6 +54,12 @@ USAGE_LINES: list[tuple[dict[str, Any] | str | bytes, str | None]] = [
     (usage("e", AT, revision=-1), "negative revision: -1"),
     (usage("e", AT, revision=1 << 40), f"revision is not a whole number: {1 << 40}"),
     (usage("e", AT) | {"event_time": "yesterday"}, "event_time is not a time (ISO 8601): yesterday"),
+    (usage("e", AT) | {"event_time": 1385612400}, "event_time is not a time (ISO 8601): 1385612400"),
+    (usage("e", AT) | {"event_time": "05:10"}, "event_time is not a time (ISO 8601): 05:10"),
+    (usage("e", AT) | {"event_time": "2013-11-28T05:10:00 hours"}, "event_time is not a time (ISO 8601)"),
+    (usage("e", AT) | {"event_time": "2013-13-28T05:10:00Z"}, "event_time is not a time (ISO 8601)"),
+    (json.dumps(usage("one", AT)) + "," + json.dumps(usage("two", AT)), "malformed JSON"),
+    (json.dumps(usage("cut", AT))[:-1] + ",", "malformed JSON"),
     (usage("e", AT) | {"entity_id": {"a": 1}}, 'entity_id is not a text: {"a": 1}'),
     (usage("e", HOUR + timedelta(hours=2)), None),  # one hour after the end of the landing hour is still tolerated
     (usage("e", HOUR + timedelta(hours=2, seconds=1)), "event_time in the future: 2013-11-28 07:00:01"),
@@ -68,7 +77,7 @@ QUERY_LINES: list[tuple[dict[str, Any] | str | bytes, str | None]] = [
     (query("e", AT, latency_ms=float("nan")), "latency_ms is not a number"),
     (query("e", AT, latency_ms=float("inf")), "latency_ms is not a number"),
     (query("e", AT, latency_ms=-1.0), "negative latency_ms: -1.0"),
-    (query("e", AT, latency_ms="12.5"), "a field has another type than declared"),
+    (query("e", AT, latency_ms="12.5"), 'latency_ms is not a number: "12.5"'),
     (query("e", AT, status="ok"), "status is not a whole number: ok"),
     (query("e", AT, bytes=1.5), "bytes is not a whole number: 1.5"),
     (query("e", AT, candidates="none"), "candidates is not a list of candidates: none"),
@@ -81,6 +90,7 @@ QUERY_LINES: list[tuple[dict[str, Any] | str | bytes, str | None]] = [
 def result(spark: Any, module_lake: Settings) -> AggregateResult:
     land(module_lake, "usage_record", HOUR, "of [x]*, 100%.jsonl", [line for line, _ in USAGE_LINES])
     land(module_lake, "usage_record", HOUR, "empty.jsonl", [])
+    land(module_lake, "usage_record", HOUR, "empty too.csv", [])
     land(module_lake, "usage_record", HOUR, "utf-16.jsonl", [json.dumps(usage("wide", AT)).encode("utf-16")])
     land(module_lake, "usage_record", HOUR, ".partial.jsonl", ["still being written"])
     land(module_lake, "usage_record", HOUR, "readme.txt", ["no landing file"])
@@ -117,9 +127,10 @@ def test_the_good_rows_beside_them_are_accepted(result: AggregateResult, module_
 
 def test_a_file_without_rows_or_of_another_encoding_is_named(result: AggregateResult, module_lake: Settings) -> None:
     assert refused(module_lake, "usage_record", "empty.jsonl") == {0: ("empty file", "")}
+    assert refused(module_lake, "usage_record", "empty too.csv") == {0: ("empty file", "")}
     assert [reason for reason, _ in refused(module_lake, "usage_record", "utf-16.jsonl").values()] == ["not UTF-8"]
     seen = {r["file_name"].split("/")[1] for r in records(module_lake, "quarantine")}
-    assert seen == {"of [x]*, 100%.jsonl", "empty.jsonl", "utf-16.jsonl", "q.jsonl"}
+    assert seen == {"of [x]*, 100%.jsonl", "empty.jsonl", "empty too.csv", "utf-16.jsonl", "q.jsonl"}
 
 
 def test_every_row_read_is_accounted_for(result: AggregateResult, module_lake: Settings) -> None:
@@ -128,7 +139,7 @@ def test_every_row_read_is_accounted_for(result: AggregateResult, module_lake: S
         assert count.read == count.accepted + count.duplicates + count.quarantined
         assert count.accepted == sum(reason is None for _, reason in lines[table])
         assert count.duplicates == 0
-    assert result.counts["usage_record"].quarantined == sum(bool(reason) for _, reason in USAGE_LINES) + 2
+    assert result.counts["usage_record"].quarantined == sum(bool(reason) for _, reason in USAGE_LINES) + 3
 
 
 def test_the_slot_of_unusual_names_is_that_of_the_library(result: AggregateResult, module_lake: Settings) -> None:

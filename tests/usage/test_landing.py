@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from foreshard.lake.job import _first_cause
 from foreshard.settings import Settings, parse
 from foreshard.usage import landing
 from foreshard.usage.landing import LandingFile
-from foreshard.usage.records import USAGE
+from foreshard.usage.records import USAGE, read_lines, read_typed
 
 HOUR = datetime(2013, 11, 28, 5, tzinfo=UTC)
 AT = HOUR + timedelta(minutes=10)
@@ -150,3 +152,34 @@ def test_a_damaged_file_fails_the_job_with_one_sentence_that_names_it(
     assert sentence.endswith("; repair, rename or remove it and run again")
     assert failed.match(cause)
     assert file.exists()
+
+
+@pytest.mark.spark
+def test_the_same_rows_are_the_same_records_in_every_format(spark: Any, settings: Settings) -> None:
+    rows = [usage(f"/e,{i}", AT + timedelta(seconds=i), i / 4, record_id=f'"{i}"', revision=i) for i in range(5)]
+    names = list(rows[0])
+    cells = [",".join('"' + str(row[name]).replace('"', '""') + '"' for name in names) for row in rows]
+    folder = land(settings, "usage_record", HOUR, "a.jsonl", rows).parent
+    land(settings, "usage_record", HOUR, "b.csv", [",".join(names), *cells])
+    pq.write_table(
+        pa.Table.from_pylist([row | {"event_time": AT + timedelta(seconds=i)} for i, row in enumerate(rows)]),
+        folder / "c.parquet",
+    )
+    pq.write_table(
+        pa.Table.from_pylist([{name: str(value) for name, value in row.items()} for row in rows]), folder / "d.parquet"
+    )
+    (folder / "e.jsonl.gz").write_bytes(gzip.compress((folder / "a.jsonl").read_bytes()))
+    (folder / "f.csv.bz2").write_bytes(bz2.compress((folder / "b.csv").read_bytes()))
+    landed = files(settings)
+    read = read_lines(landing.lines(spark, landed, USAGE, settings), USAGE, settings)
+    typed = landing.typed(spark, landed, USAGE, settings)
+    assert typed is not None
+    found: dict[str, list[Any]] = {}
+    for row in read.unionByName(read_typed(typed, USAGE, settings)).orderBy("file_row").collect():
+        assert row.good, row
+        found.setdefault(row.file_name, []).append([row[field.name] for field in USAGE.fields])
+    assert len(found) == len(landed) == 6
+    expected = [
+        [f'"{i}"', i, f"/e,{i}", "s", "o", (AT + timedelta(seconds=i)).replace(tzinfo=None), Decimal(i) / 4] for i in range(5)
+    ]
+    assert all(rows == expected for rows in found.values()), found
