@@ -99,7 +99,9 @@ def append(spark: SparkSession, read: DataFrame, kind: RecordKind, settings: Set
 
 def _new_rows(rows: DataFrame, known: DataFrame | None, kept: Observation, kind: RecordKind) -> DataFrame:
     """Of each identity that is not known the row that landed first; `kept` observes those and counts the repeats."""
-    earliest = Window.partitionBy(*_IDENTITY).orderBy("landed_at", "file_name", "file_row")
+    # Of two that landed in one hour and differ, which is kept must not depend on the files that they came in.
+    content = F.xxhash64(*[field.name for field in kind.fields])
+    earliest = Window.partitionBy(*_IDENTITY).orderBy("landed_at", content, "file_name", "file_row")
     ranked = rows.withColumn("rank", F.row_number().over(earliest))
     is_new = F.col("rank") == 1
     if known is not None:
