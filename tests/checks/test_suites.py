@@ -10,8 +10,10 @@ import pytest
 
 from foreshard.checks.gate import check
 from foreshard.checks.suites import SEVERITIES, Expectation, suite, suite_names
+from foreshard.checks.summaries import product_summary, record_summary
 from foreshard.errors import ForeshardError
 from foreshard.lake import tables
+from foreshard.settings import Settings
 from tests.checks.summaries import GOOD, broken, good
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,37 @@ def test_each_expectation_can_fail_alone_with_its_severity(name: str, line: Expe
     assert [f.severity for f in findings] == [line.severity]
     assert line.rule in findings[0].sentence
     assert line.why in findings[0].sentence
+
+
+METRICS = {
+    "rows": 5,
+    "rows_without_key": 0,
+    "rows_with_bad_number": 0,
+    "lowest_slot": 0,
+    "highest_slot": 1023,
+    "rows_far_ahead": 0,
+    "skewed": 0,
+    "total": Decimal("3.500000"),
+}
+
+
+@pytest.mark.parametrize("usual_rows", [None, 6.0])
+def test_the_summaries_of_records_have_what_their_suites_name(usual_rows: float | None) -> None:
+    counts = {"read": 7, "accepted": 5, "duplicates": 2, "quarantined": 0}
+    summary = record_summary(METRICS, counts, usual_rows, 0, Settings())
+    assert check("usage_record", summary)[0] == check("query_record", summary)[0] == []
+    lost = record_summary(METRICS, counts | {"duplicates": 1}, usual_rows, 0, Settings())
+    assert ["unreconciled" in f.sentence for f in check("usage_record", lost)[0]] == [True]
+
+
+@pytest.mark.parametrize("table", ["usage_hourly", "query_load", "query_pattern_observed"])
+def test_the_summaries_of_products_have_what_their_suites_name(table: str) -> None:
+    summary = product_summary(METRICS, Decimal("3.500000"), [], set(), Settings())
+    assert check(table, summary)[0] == []
+    nothing = product_summary({}, None, [], set(), Settings())
+    assert [finding.severity for finding in check(table, nothing)[0]] == ["warning"]
+    lost = product_summary(METRICS, Decimal("4.500000"), [], set(), Settings())
+    assert ["unreconciled_total" in f.sentence for f in check(table, lost)[0]] == [True]
 
 
 def test_a_ratio_is_judged_on_both_sides() -> None:
