@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
-
 from foreshard.lake import log
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
@@ -58,7 +55,7 @@ class Needs:
 
 def needs(settings: Settings, url: str, name: str) -> Needs | None:
     """What is needed of the table `name`; None if there is no such table."""
-    table = _opened(settings, name)
+    table = log.opened(settings.table(name))
     if table is None:
         return None
     history = table.history()
@@ -95,20 +92,8 @@ def _products(settings: Settings, name: str, table_id: str) -> list[Need]:
 
 
 def _said(settings: Settings, name: str, key: str) -> dict[str, Any]:
-    table = _opened(settings, name)
-    if table is None:
-        return {}
-    said = {int(c["version"]): log.parse(c.get("userMetadata")) for c in table.history() if "version" in c}
-    newest = _newest(said, key)
-    return {} if newest is None else said[newest]
+    return log.newest_commit(settings.table(name), key)
 
 
 def _newest(said: dict[int, dict[str, Any]], key: str) -> int | None:
     return max((version for version, one in said.items() if key in one), default=None)
-
-
-def _opened(settings: Settings, name: str) -> DeltaTable | None:
-    try:
-        return DeltaTable(settings.table(name), without_files=True)
-    except TableNotFoundError:
-        return None

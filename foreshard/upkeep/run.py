@@ -17,10 +17,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
 
 from foreshard.errors import ForeshardError, Refused
-from foreshard.lake import delta, maintenance
+from foreshard.lake import delta, log, maintenance
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
 from foreshard.transition import lease
@@ -74,9 +73,9 @@ def maintain(
     """
     run = _Run(spark, settings, url, time.monotonic() + 60 * minutes, now or (lambda: datetime.now(UTC)))
     tables = [table for table in _rotated(kept_tables(settings, url), run.now()) if _exists(settings, table.name)]
-    before = _version(settings, SOURCE)
+    before = log.latest_version(settings.table(SOURCE))
     left = run.each(tables, run.rewrite)
-    if _version(settings, SOURCE) != before:
+    if log.latest_version(settings.table(SOURCE)) != before:
         _follow(spark, settings, url, isolated)
     left |= run.each(tables, run.vacuum)
     if run.failed:
@@ -183,7 +182,7 @@ class _Run:
         else:
             where = maintenance.values_condition(column, worth, is_number=column == "shard_id")
         gone, come = maintenance.compact(self._spark, path, where, table.z_order, self._small_bytes)
-        return f"{gone} files of {len(worth)} {'days' if column in _DATES else 'partitions'} became {come}"
+        return f"{gone} files of {len(worth)} {_noun(column, len(worth))} became {come}"
 
     def _worth_compacting(self, path: str, column: str) -> list[str]:
         if not column:
@@ -220,6 +219,10 @@ class _Run:
         return lease.held(self._url, name, holder, _LEASE_SECONDS, self._settings.maintenance.lease_wait_seconds)
 
 
+def _noun(column: str, count: int) -> str:
+    return ("day" if column in _DATES else "partition") + ("" if count == 1 else "s")
+
+
 def _follow(spark: Any, settings: Settings, url: str, isolated: Mapping[str, int]) -> None:
     """Tells every copy that it is at the new version: no row of the source changed, so none is rewritten."""
     from foreshard.transition.warm_up import follow_source
@@ -239,11 +242,4 @@ def _partition_column(path: str) -> str:
 
 
 def _exists(settings: Settings, name: str) -> bool:
-    return _version(settings, name) >= 0
-
-
-def _version(settings: Settings, name: str) -> int:
-    try:
-        return int(DeltaTable(settings.table(name), without_files=True).version())
-    except TableNotFoundError:
-        return -1
+    return log.opened(settings.table(name)) is not None
