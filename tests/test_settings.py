@@ -76,6 +76,12 @@ def test_the_file_is_named_by_argument_then_variable_then_folder(tmp_path: Path,
         ('[[nodes]]\nnode_id = "a/b"\ncapacity = 1', "node_id"),
         ("[forecast]\nhorizon_hours = 0", "horizon_hours"),
         ("[policy]\nmin_full_replicas = 0", "min_full_replicas"),
+        ("[capacity]\nquantile = 1", "quantile below 1"),
+        ("[capacity]\ntarget_latency_ms = 0", "target latency must be above 0"),
+        ("[hot_entities]\nkeep_factor = 1.5", "hot_entities.keep_factor"),
+        ("[maintenance]\nvacuum_hours = 1", "maintenance.vacuum_hours: must be at least 24"),
+        ("[retention]\nforecast_days = -1", "retention.forecast_days"),
+        ("[retention]\nload_days = 30", "retention.load_days: the forecast needs 63"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_file(tmp_path: Path, text: str, words: str) -> None:
