@@ -17,6 +17,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
 from foreshard.checks.gate import require
+from foreshard.checks.rows import require_rows
 from foreshard.checks.summaries import quarantine_summary, record_metrics, record_summary
 from foreshard.lake import delta, log
 from foreshard.lake.staging import Staged, staged
@@ -144,6 +145,7 @@ def _commit(batch: _Batch, written: Staged, metrics: dict[str, Any], total: int,
     landed = batch.landed
     summary = record_summary(metrics, asdict(counts), landed.usual_rows, landed.missing_hours, batch.settings)
     require(batch.kind.name, summary, batch.settings)
+    require_rows(batch.kind.name, written.read(batch.spark), batch.settings)
     hours = set(from_bitmap(metrics[HOURS], batch.newest_hour()))
     if metrics["revised"]:
         hours |= _superseded_hours(batch, written, hours)

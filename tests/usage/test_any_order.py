@@ -49,7 +49,7 @@ def mixture(draw: random.Random) -> dict[int, list[Line]]:
             elif kind == "no id":
                 row = usage("without id", at, number + 1000 * hour)
             if kind == "damaged":
-                lines.append(draw.choice([f'{{"damaged": {number}', str(row | {"quantity": -1}), "null"]) + f" {hour}")
+                lines.append(draw.choice(['{"damaged', str(row), "null"]) + f" {hour} {number}")
             else:
                 lines.append(row)
                 known.append(row)
