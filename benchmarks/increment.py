@@ -45,7 +45,7 @@ def compare(folder: Path, rows: int) -> dict[str, Any]:
         home = folder / name.replace(" ", "-")
         shutil.rmtree(home, ignore_errors=True)
         settings = Settings(
-            home=home, lake=str(home / "lake"), landing=str(home / "landing"), spark=SparkSettings("local[2]", "2g", 4)
+            home=home, lake=str(home / "lake"), landing=str(home / "landing"), spark=SparkSettings("local[2]", "2g")
         )
         spark = spark or session(settings, "increment")
         costs[name] = _cost(spark, settings, days, per_hour)

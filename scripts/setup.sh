@@ -119,7 +119,18 @@ fetch_jars() {
   mv "$scratch/jars" "$folder"
 }
 
+# Every job is a JVM of its own: with the classes at hand each starts seconds sooner. Nothing needs them.
+archive_classes() {
+  local archive
+  archive=$("$venv/bin/python" -c 'from foreshard.local.spark import class_archive; print(class_archive())')
+  [ -f "$archive" ] && return
+  say "keeping the Java classes that jobs load (half a minute)"
+  "$venv/bin/python" -m foreshard.local.class_archive >>"$log" 2>&1 ||
+    say "they could not be kept, so that jobs start more slowly; the log is $log"
+}
+
 make_environment
 install_requirements
 install_java
 fetch_jars
+archive_classes

@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from short_jvm import submit_args
 
 from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.model import Policy, Replica
@@ -107,7 +108,7 @@ def lake_settings(folder: Path, url: str) -> Settings:
         slot_bits=3,
         heavy_hitters=2,
         forecast=ForecastSettings(horizon_hours=6, history_days=28),
-        spark=SparkSettings("local[2]", "1g", 2),
+        spark=SparkSettings("local[2]", "1g", shuffle_partitions=2),
         nodes=(NodeSettings("a", 10.0), NodeSettings("b", 10.0), NodeSettings("c", 20.0)),
     )
 
@@ -133,9 +134,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from foreshard.local.spark import environment
 
     os.environ.update(environment())
-    options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYSPARK_SUBMIT_ARGS", f'--conf "spark.driver.extraJavaOptions={options}" pyspark-shell')
+        patched.setenv("PYSPARK_SUBMIT_ARGS", submit_args())
         started = session(lake_settings(tmp_path_factory.mktemp("spark"), ""), "tests")
     yield started
     started.stop()

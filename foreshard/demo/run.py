@@ -31,6 +31,7 @@ from foreshard.errors import ForeshardError
 from foreshard.local.airflow import METADATA_DATABASE, LocalAirflow
 from foreshard.local.airflow_api import FINISHED
 from foreshard.local.postgres import EmbeddedPostgres
+from foreshard.local.spark import driver_java_options
 from foreshard.local.submit import submit
 from foreshard.model import Layout, Node
 from foreshard.placement import initial_layout
@@ -46,7 +47,7 @@ QUERIES_ASKED = 400
 QUIET_POLLS = 6
 TURN_SECONDS = 900
 # A million rows are worth the second compiler, which the short jobs go without.
-LONG_JOB = {"spark.driver.extraJavaOptions": "-XX:+UseParallelGC"}
+LONG_JOB_JAVA_OPTIONS = "-XX:+UseParallelGC"
 Say = Callable[[str], None]
 
 
@@ -133,7 +134,7 @@ def _load_history(settings: Settings, nodes: tuple[Node, ...], say: Say) -> None
     flights.write_landing(Path(settings.landing), flights.START, LIVE_FROM, layout, nodes, settings.slot_bits)
     say("history: one aggregation over the range (Spark)")
     hours = ["--from", flights.START.isoformat(), "--to", LIVE_FROM.isoformat()]
-    submit(settings, "aggregate", hours, conf=LONG_JOB)
+    submit(settings, "aggregate", hours, conf={"spark.driver.extraJavaOptions": driver_java_options(LONG_JOB_JAVA_OPTIONS)})
 
 
 def _publish_first_epoch(settings: Settings, url: str, say: Say) -> None:

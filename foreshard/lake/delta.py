@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from foreshard.errors import ForeshardError
 from foreshard.lake import log
 
 # More would be listed by a Spark job of their own.
@@ -69,7 +70,10 @@ def observed(observation: Observation) -> dict[str, Any]:
     """What was observed; empty if no row came by, because Spark leaves out the parts of a plan that it finds without rows."""
     try:
         return dict(observation.get)
-    except Py4JJavaError:
+    except Py4JJavaError as error:
+        # What the JVM says of an observation without a row.
+        if "AssertionError" not in str(error.java_exception):
+            raise
         return {}
 
 
@@ -82,10 +86,17 @@ def append(frame: DataFrame, path: str, metadata: Mapping[str, Any]) -> None:
     frame.write.format("delta").mode("append").option("userMetadata", log.packed(metadata)).save(path)
 
 
-def replace_where(frame: DataFrame, path: str, where: str, metadata: Mapping[str, Any]) -> None:
-    """Replaces the rows that match `where` by `frame`, whose rows must all match it, in one commit."""
+def replace_where(frame: DataFrame, path: str, where: str, metadata: Mapping[str, Any], version: int | None = None) -> None:
+    """Replaces the rows that match `where` by `frame`, whose rows must all match it, in one commit.
+
+    Raises ForeshardError if `version` is given and is not what the commit followed: then the next run must make it good.
+    """
+    if version is not None and log.latest_version(path) != version:
+        raise ForeshardError(f"{path}: another writer committed after version {version}, so nothing was committed; run again")
     writer = frame.write.format("delta").mode("overwrite").option("userMetadata", log.packed(metadata))
     writer.option("replaceWhere", where).save(path)
+    if version is not None and log.latest_version(path) != version + 1:
+        raise ForeshardError(f"{path}: another writer committed beside this run; run again, which makes both good")
 
 
 def replace_all(frame: DataFrame, path: str, metadata: Mapping[str, Any]) -> None:

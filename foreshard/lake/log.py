@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from deltalake import DeltaTable
@@ -22,10 +22,11 @@ _STEPS = (10, 100, None)
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of a table: its path below the table's folder, day, bytes, rows, and the bounds of its columns where known."""
+    """A file of a table: its path below the table's folder, its partition (a day or a shard), bytes, rows, and the bounds of
+    its columns where known."""
 
     path: str
-    day: date | None
+    partition: Any
     size: int
     rows: int
     lowest: Mapping[str, Any]
@@ -108,14 +109,16 @@ def packed(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True, separators=(",", ":"))
 
 
-def files(path: str, version: int, days: Iterable[date]) -> Iterator[DataFile]:
-    """The files of a table partitioned by `day` that hold rows of these days, at one version."""
-    wanted = set(days)
-    actions = DeltaTable(path, version=version).get_add_actions(flatten=True)
+def files(path: str, version: int, partitions: Iterable[Any]) -> Iterator[DataFile]:
+    """The files of these partitions, at one version of a table partitioned by one column."""
+    wanted = set(partitions)
+    table = DeltaTable(path, version=version)
+    column = f"partition.{table.metadata().partition_columns[0]}"
+    actions = table.get_add_actions(flatten=True)
     for row in actions.to_struct_array().to_pylist():
-        if row["partition.day"] in wanted:
+        if row[column] in wanted:
             bounds = ({k.split(".", 1)[1]: v for k, v in row.items() if k.startswith(side)} for side in ("min.", "max."))
-            yield DataFile(row["path"], row["partition.day"], row["size_bytes"], row["num_records"] or 0, *bounds)
+            yield DataFile(row["path"], row[column], row["size_bytes"], row["num_records"] or 0, *bounds)
 
 
 def is_plain(path: str, version: int) -> bool:

@@ -11,12 +11,16 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
 import deltalake
+import pyarrow.fs as fs
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
+
+from foreshard.lake.filesystem import locate
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 FILES_PROPERTY, LOG_PROPERTY = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
@@ -115,6 +119,19 @@ def has_leftovers(path: str, hours: float) -> bool:
     """Whether a VACUUM that keeps so many hours would find anything; a look at the folder instead of a Spark job."""
     table = deltalake.DeltaTable(path)
     return bool(table.vacuum(math.ceil(hours), dry_run=True, enforce_retention_duration=False, full=True))
+
+
+def remove_unfinished(path: str, hours: float) -> None:
+    """Removes what a job killed while it wrote staged files left in `_temporary`, which VACUUM passes over, once it is old."""
+    system, top = locate(path)
+    oldest = datetime.now(UTC) - timedelta(hours=hours)
+    for folder in system.get_file_info(fs.FileSelector(top)):
+        unfinished = f"{folder.path}/_temporary"
+        if not folder.base_name.startswith("staged-") or system.get_file_info(unfinished).type is not fs.FileType.Directory:
+            continue
+        found = system.get_file_info(fs.FileSelector(unfinished, recursive=True))
+        if all(info.mtime is None or info.mtime < oldest for info in found):
+            system.delete_dir(unfinished)
 
 
 def vacuum(spark: SparkSession, path: str) -> None:

@@ -28,7 +28,6 @@ def session(settings: Settings, name: str) -> SparkSession:
         "spark.app.name": f"foreshard {name}",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
@@ -44,6 +43,8 @@ def session(settings: Settings, name: str) -> SparkSession:
     }
     for key, value in defaults.items():
         conf.setIfMissing(key, value)
+    # Not a default: days and hours are UTC wherever they are told apart.
+    conf.set("spark.sql.session.timeZone", "UTC")
     if not submitted:
         from foreshard.local.spark import jars
 

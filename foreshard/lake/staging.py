@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -19,60 +19,58 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from foreshard.lake import log
-from foreshard.lake.filesystem import filesystem
+from foreshard.lake.filesystem import locate
 from foreshard.lake.log import DataFile
 from foreshard.lake.tables import Table
 
 # Where Spark puts rows whose partition value is null.
-_NO_DAY = "__HIVE_DEFAULT_PARTITION__"
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _SHOWN = 32
 _HIGHEST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A file below the table's folder; `day` None holds rows that are not for the table. `size` in bytes."""
+    """A file below the table's folder; `partition` None holds rows that are not for the table. `size` in bytes."""
 
     path: str
-    day: date | None
+    partition: str | None
     size: int
     modified: datetime
     rows: int
     lowest: Mapping[str, Any]
     highest: Mapping[str, Any]
 
-    def as_action(self) -> AddAction:
+    def as_action(self, column: str) -> AddAction:
         stats = {"numRecords": self.rows, "minValues": _as_json(self.lowest, False), "maxValues": _as_json(self.highest, True)}
         stats["nullCount"] = dict.fromkeys(self.lowest, 0)
         modified = int(self.modified.timestamp() * 1000)
-        return AddAction(self.path, self.size, {"day": str(self.day)}, modified, True, json.dumps(stats))
+        return AddAction(self.path, self.size, {column: self.partition}, modified, True, json.dumps(stats))
 
 
 @dataclass
 class Staged:
-    """What was written: `root` is the table's folder, `folder` the staged one below it."""
+    """What was written: `root` is the table's folder, `folder` the staged one below it, `column` what partitions both."""
 
     root: str
     folder: str
+    column: str
     schema: StructType
     files: tuple[StagedFile, ...]
-    is_committed: bool = False
+    may_be_committed: bool = False
 
     @property
     def kept(self) -> list[StagedFile]:
         """The files with rows for the table."""
-        return [file for file in self.files if file.day is not None]
+        return [file for file in self.files if file.partition is not None]
 
     @property
     def rows(self) -> int:
         return sum(file.rows for file in self.kept)
-
-    @property
-    def days(self) -> set[date]:
-        return {file.day for file in self.files if file.day is not None}
 
     @property
     def location(self) -> str:
@@ -81,49 +79,53 @@ class Staged:
 
     def read(self, spark: SparkSession) -> DataFrame:
         """The rows for the table, from the files."""
-        return spark.read.schema(self.schema).parquet(self.location).where("day IS NOT NULL")
+        return spark.read.schema(self.schema).parquet(self.location).where(F.col(self.column).isNotNull())
 
     def read_apart(self, spark: SparkSession) -> DataFrame:
-        """The rows without a day, from their files; there must be some."""
-        return spark.read.schema(self.schema).parquet(f"{self.location}/day={_NO_DAY}").drop("day")
+        """The rows without a partition, from their files; there must be some."""
+        return spark.read.schema(self.schema).parquet(f"{self.location}/{self.column}={_NO_PARTITION}").drop(self.column)
 
     def commit(self, version: int, metadata: Mapping[str, Any], instead_of: Iterable[DataFile] = ()) -> None:
         """Makes the rows part of the table as version + 1, in place of whole files; fails if another commit came first."""
+        # Before the try: a commit can be in the log although making it raised, and its files must then stay.
+        self.may_be_committed = True
         now = int(datetime.now(UTC).timestamp() * 1000)
-        removed = [RemoveAction(f.path, True, now, f.size, {"day": str(f.day)}) for f in instead_of]
-        log.commit_files(self.root, version, [file.as_action() for file in self.kept], removed, metadata)
-        self.is_committed = True
+        removed = [RemoveAction(f.path, True, now, f.size, {self.column: str(f.partition)}) for f in instead_of]
+        log.commit_files(self.root, version, [file.as_action(self.column) for file in self.kept], removed, metadata)
 
 
 @contextmanager
 def staged(frame: DataFrame, root: str, table: Table) -> Iterator[Staged]:
-    """Writes the rows by `day` below the table's folder; at the end of the block they go, unless they were committed.
+    """Writes the rows by the table's partition below its folder; at the end of the block they go, unless a commit was tried.
 
-    Rows without a day are set apart (`Staged.files` has them, `Staged.kept` not) and go in any case.
+    Rows whose partition is null are set apart (`Staged.files` has them, `Staged.kept` not) and go in any case.
     """
     folder = f"staged-{uuid4().hex}"
-    written = Staged(root, folder, frame.schema, ())
+    (column,) = table.partition
+    written = Staged(root, folder, column, frame.schema, ())
     try:
-        writer = frame.write.partitionBy("day").option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+        writer = frame.write.partitionBy(column).option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
         writer.parquet(written.location)
-        written.files = tuple(_files(root, folder, table))
+        written.files = tuple(_files(written, table))
         yield written
     finally:
-        _remove(f"{written.location}/day={_NO_DAY}" if written.is_committed else written.location)
+        _remove(f"{written.location}/{column}={_NO_PARTITION}" if written.may_be_committed else written.location)
 
 
-def _files(root: str, folder: str, table: Table) -> Iterator[StagedFile]:
-    system, top = filesystem(f"{root}/{folder}")
+def _files(written: Staged, table: Table) -> Iterator[StagedFile]:
+    system, top = locate(written.location)
     selector = fs.FileSelector(top, recursive=True, allow_not_found=True)
     for info in sorted(system.get_file_info(selector), key=lambda info: info.path):
-        if info.type is not fs.FileType.File or not info.base_name.endswith(".parquet"):
+        # What a task that was given up still writes lies deeper.
+        depth = info.path.removeprefix(top).count("/")
+        if info.type is not fs.FileType.File or not info.base_name.endswith(".parquet") or depth != 2:
             continue
-        value = unquote(info.path.split("/")[-2].removeprefix("day="))
+        value = unquote(info.path.split("/")[-2].removeprefix(f"{written.column}="))
         with system.open_input_file(info.path) as handle:
             footer = pq.read_metadata(handle)
-        below = f"{folder}/{'/'.join(info.path.split('/')[-2:])}"
-        day = None if value == _NO_DAY else date.fromisoformat(value)
-        yield StagedFile(below, day, info.size, info.mtime, footer.num_rows, *_bounds(footer, table.skipping))
+        below = f"{written.folder}/{'/'.join(info.path.split('/')[-2:])}"
+        partition = None if value == _NO_PARTITION else value
+        yield StagedFile(below, partition, info.size, info.mtime, footer.num_rows, *_bounds(footer, table.skipping))
 
 
 def _bounds(footer: pq.FileMetaData, columns: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -156,6 +158,6 @@ def _value(value: Any, upper: bool) -> Any:
 
 
 def _remove(location: str) -> None:
-    system, path = filesystem(location)
+    system, path = locate(location)
     if system.get_file_info(path).type is fs.FileType.Directory:
         system.delete_dir(path)

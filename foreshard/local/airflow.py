@@ -37,6 +37,7 @@ USERNAME = "admin"
 METADATA_DATABASE = "airflow"
 SPARK_POOL = "spark"
 HOURLY_VARIABLE = "FORESHARD_HOURLY"
+PROPERTIES_VARIABLE = "FORESHARD_SPARK_PROPERTIES"
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 START_SECONDS = 180
 _SECRETS = ("password", "secret_key", "jwt_secret")
@@ -167,7 +168,8 @@ class LocalAirflow:
             **spark.environment(),
             # The Spark operator looks for spark-submit on the PATH.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            "SPARK_CONF_DIR": str(self.folder / "spark"),
+            # As a file and not as SPARK_CONF_DIR: a folder on the class path keeps the JVM from sharing classes.
+            PROPERTIES_VARIABLE: str(self.folder / "spark" / "spark-defaults.conf"),
             "FORESHARD_POSTGRES_URL": self._postgres_url,
             HOURLY_VARIABLE: "on" if self._hourly else "off",
             "AIRFLOW_HOME": str(self.folder),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,10 +45,10 @@ def java_home() -> Path | None:
             f"{where}; install Java {OLDEST_JAVA} or later (on Debian: apt-get install openjdk-17-jre-headless)"
         )
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', told)
-    if version is None or int(version[1]) < OLDEST_JAVA:
+    found = re.search(r'version "(\d+)', told)
+    if found is None or int(found[1]) < OLDEST_JAVA:
         raise ForeshardError(
-            f"{java} is {version[1] if version else 'of an unknown version'}, and Spark needs Java {OLDEST_JAVA} or later; "
+            f"{java} is {found[1] if found else 'of an unknown version'}, and Spark needs Java {OLDEST_JAVA} or later; "
             "install it (on Debian: apt-get install openjdk-17-jre-headless)"
         )
     return Path(home) if home else None
@@ -61,11 +62,31 @@ def spark_home() -> Path:
     return Path(spec.origin).parent
 
 
+def class_archive() -> Path:
+    """Where `make setup` keeps the classes that jobs load, for the versions that are installed."""
+    versions = "-".join(f"{name}-{version(name)}" for name in ("pyspark", "delta-spark"))
+    return Path(sys.prefix) / "share" / "foreshard" / f"classes-{versions}.jsa"
+
+
+def java_option(option: str) -> str:
+    """One option, in quotes if it has spaces, at which Spark would part it."""
+    return f'"{option}"' if re.search(r"\s", option) else option
+
+
+def driver_java_options(options: str) -> str:
+    """Options of the driver's JVM with the shared classes, if there are any; it says nothing if they do not suit it."""
+    archive = class_archive()
+    shared = [java_option(f"-XX:SharedArchiveFile={archive}"), "-Xlog:disable"] if archive.exists() else []
+    return " ".join([options, *shared]).strip()
+
+
 def submit_conf(settings: Settings) -> dict[str, str]:
     """Spark's configuration for a job on this machine, with Delta, UTC and small shuffles."""
-    options = {"spark.driver.extraJavaOptions": settings.spark.driver_java_options}
+    options = {"spark.driver.extraJavaOptions": driver_java_options(settings.spark.driver_java_options)}
     return {
         **{key: value for key, value in options.items() if value},
+        # The driver finds Delta on its own class path, whose classes it can share; executors are sent the jars.
+        "spark.driver.extraClassPath": os.pathsep.join(str(jar) for jar in jars()),
         "spark.jars": ",".join(str(jar) for jar in jars()),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from foreshard.errors import ForeshardError
-from foreshard.local.spark import submit_conf
+from foreshard.local.spark import java_option, submit_conf
 from foreshard.settings import Settings, load
 
 # Warnings and errors only: a job says what it did in its last line.
@@ -26,9 +26,13 @@ appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
 def write(settings: Settings, folder: Path) -> None:
     """Writes `spark-defaults.conf` and `log4j2.properties` into the folder, making it if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    defaults = "".join(f"{key} {value}\n" for key, value in submit_conf(settings).items())
+    logging = folder / "log4j2.properties"
+    logging.write_text(_LOG4J, "utf-8")
+    conf = submit_conf(settings)
+    options = [conf.get("spark.driver.extraJavaOptions", ""), java_option(f"-Dlog4j2.configurationFile={logging}")]
+    conf["spark.driver.extraJavaOptions"] = " ".join(options).strip()
+    defaults = "".join(f"{key} {value}\n" for key, value in conf.items())
     (folder / "spark-defaults.conf").write_text(defaults, "utf-8")
-    (folder / "log4j2.properties").write_text(_LOG4J, "utf-8")
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from airflow.sdk import Asset, ExceptionRetryPolicy, Param, RetryAction, RetryRu
 SPARK_CONNECTION = "spark_default"
 SPARK_POOL = "spark"
 JOBS_VARIABLE = "FORESHARD_SPARK_JOBS"
+PROPERTIES_VARIABLE = "FORESHARD_SPARK_PROPERTIES"
 
 # A refusal stays one however often it is repeated; a lost database or cluster may be back soon.
 RETRIES = ExceptionRetryPolicy(
@@ -42,7 +43,8 @@ def spark_step(
     """Submits `spark_jobs/<job>.py` to the cluster of the connection `spark_default`, bounded by the pool `spark`.
 
     A retry submits it again: jobs are idempotent. `hours` bounds one attempt; a higher `weight` goes first in the pool.
-    Jars and other settings of the cluster are in its `spark-defaults.conf`; `make airflow` writes one.
+    Jars and other settings of the cluster are in its `spark-defaults.conf`, or in the file that FORESHARD_SPARK_PROPERTIES
+    names; `make airflow` writes one.
     """
     return SparkSubmitOperator(
         task_id=task_id,
@@ -54,6 +56,7 @@ def spark_step(
         priority_weight=weight,
         weight_rule="absolute",
         env_vars=RUN_VARIABLES,
+        properties_file=os.environ.get(PROPERTIES_VARIABLE),
         outlets=list(outlets),
         execution_timeout=timedelta(hours=hours),
     )

@@ -6,13 +6,15 @@ a kill at any point gives the same table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from foreshard.lake import delta, log
+from foreshard.lake.staging import staged
 from foreshard.lake.tables import serving
 from foreshard.settings import Settings
 from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, Holding, from_metadata, to_metadata, with_copies
@@ -37,6 +39,13 @@ def source_rows(
     `coverage`: shard → first day, None for all. `isolated`: entity → its own shard.
     """
     source = delta.read(spark, settings.table("usage_hourly"), version)
+    return _covered(spark, settings, source, coverage, isolated)
+
+
+def _covered(
+    spark: SparkSession, settings: Settings, source: DataFrame, coverage: Mapping[int, date | None], isolated: Mapping[str, int]
+) -> DataFrame:
+    """Those of the source's rows that these copies cover, with `shard_id`."""
     slots = [s for s in coverage if s < settings.slots]
     rows = source.where(F.col("slot").isin(slots)).withColumn("shard_id", F.col("slot"))
     own = [(entity, shard) for entity, shard in isolated.items() if shard in coverage]
@@ -59,7 +68,9 @@ def copy_shards(
     isolated: Mapping[str, int],
 ) -> None:
     """Replaces the node's copies of these shards by the source at `version`, and says so in the same commit."""
-    path = serving(node_id).ensure(spark, settings)
+    table = serving(node_id)
+    path = table.ensure(spark, settings)
+    serving_version = log.latest_version(path)
     copies = {shard: Holding(version, day) for shard, day in coverage.items()}
     before = held(settings, node_id)
     if not is_of_source(settings, node_id):
@@ -71,31 +82,66 @@ def copy_shards(
         "shard_id", "entity_id", "hour"
     )
     source_table = log.table_id(settings.table("usage_hourly"))
-    delta.replace_where(written, path, _shards_condition(coverage), to_metadata(after, version, source_table))
+    with staged(written, path, table) as files:
+        before_files = log.files(path, serving_version, coverage)
+        files.commit(serving_version, to_metadata(after, version, source_table), instead_of=before_files)
 
 
-def follow(spark: SparkSession, settings: Settings, node_id: str, version: int, isolated: Mapping[str, int]) -> int:
-    """Brings the node's copies to the source's `version` by replacing the segments changed since; returns how many days.
+@dataclass(frozen=True)
+class Changes:
+    """What the source's change feed says of the versions after `after`: segments touched, and whether rows only came."""
 
-    Nothing is written if every copy is there already. The copies must be of the source as it is (`is_of_source`).
+    after: int
+    slots: frozenset[int]
+    days: tuple[date, ...]
+    only_added: bool
+
+
+def changes_of(spark: SparkSession, settings: Settings, after: int, version: int) -> Changes:
+    """The changes of usage_hourly in the versions after < v ≤ version."""
+    feed = delta.changed_rows(spark, settings.table("usage_hourly"), after, version)
+    found = feed.select("slot", "day", "_change_type").distinct().collect()
+    kinds = {row["_change_type"] for row in found}
+    days = tuple(sorted({row["day"] for row in found}))
+    return Changes(after, frozenset(row["slot"] for row in found), days, kinds <= {"insert"})
+
+
+def follow(
+    spark: SparkSession,
+    settings: Settings,
+    node_id: str,
+    version: int,
+    isolated: Mapping[str, int],
+    changes_since: Callable[[int], Changes] | None = None,
+) -> int:
+    """Brings the node's copies to the source's `version`: rows that came are appended, restated segments replaced.
+
+    Returns how many days changed; nothing is written if every copy is there already. The copies must be of the source as it
+    is (`is_of_source`). `changes_since` serves several nodes that follow at once; by default it is `changes_of`.
     """
+    # First of all: what is appended must fit the holdings that are read after it.
+    serving_version = log.latest_version(settings.table(f"serving/{node_id}"))
     holdings = held(settings, node_id)
     behind = {shard: h for shard, h in holdings.items() if h.applied_version < version}
     if not behind:
         return 0
-    oldest = min(h.applied_version for h in behind.values())
-    changed = (
-        delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version).select("slot", "day").distinct().collect()
-    )
-    slots, days = {row["slot"] for row in changed}, {row["day"] for row in changed}
-    touched = {shard: h.covers_from for shard, h in behind.items() if shard in slots or shard >= settings.slots}
-    path = settings.table(f"serving/{node_id}")
+    applied = {h.applied_version for h in behind.values()}
+    oldest = min(applied)
+    changes = changes_since(oldest) if changes_since else changes_of(spark, settings, oldest, version)
+    touched = {shard: h.covers_from for shard, h in behind.items() if shard in changes.slots or shard >= settings.slots}
+    table = serving(node_id)
+    path = settings.table(table.name)
     after = with_copies(holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
-    rows = source_rows(spark, settings, version, touched, isolated).where(delta.days_condition(sorted(days)))
-    condition = f"{_shards_condition(touched)} AND {delta.days_condition(sorted(days))}"
-    source_table = log.table_id(settings.table("usage_hourly"))
-    delta.replace_where(rows.coalesce(1), path, condition, to_metadata(after, version, source_table))
-    return len(days)
+    commit = to_metadata(after, version, log.table_id(settings.table("usage_hourly")))
+    if changes.only_added and len(applied) == 1:
+        feed = delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version)
+        with staged(_covered(spark, settings, feed, touched, isolated).coalesce(1), path, table) as files:
+            files.commit(serving_version, commit)
+    else:
+        days = delta.days_condition(list(changes.days))
+        rows = source_rows(spark, settings, version, touched, isolated).where(days)
+        delta.replace_where(rows.coalesce(1), path, f"{_shards_condition(touched)} AND {days}", commit, serving_version)
+    return len(changes.days)
 
 
 def _shards_condition(shard_ids: Iterable[int]) -> str:

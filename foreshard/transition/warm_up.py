@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from datetime import date
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,7 @@ from foreshard.model import MoveKind
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
 from foreshard.transition import lease, store
-from foreshard.transition.copy import copy_shards, follow, held, is_of_source
+from foreshard.transition.copy import changes_of, copy_shards, follow, held, is_of_source
 from foreshard.transition.holdings import UNKNOWN_VERSION
 from foreshard.transition.verify import Verification, verify
 
@@ -85,6 +86,8 @@ def follow_source(spark: SparkSession, settings: Settings, url: str, isolated: M
     """
     USAGE_HOURLY.ensure(spark, settings)
     version = log.latest_version(settings.table("usage_hourly"))
+    # Nodes that are at the same version need the same changes.
+    changes_since = cache(lambda after: changes_of(spark, settings, after, version))
     days: dict[str, int] = {}
     restored: dict[str, int] = {}
     for node in read_nodes(url, settings.pool_id):
@@ -93,7 +96,7 @@ def follow_source(spark: SparkSession, settings: Settings, url: str, isolated: M
             lost = _lost_copies(settings, node.node_id, known)
             _restore(spark, settings, node.node_id, lost, version, isolated)
             restored[node.node_id] = len(lost)
-            days[node.node_id] = follow(spark, settings, node.node_id, version, isolated)
+            days[node.node_id] = follow(spark, settings, node.node_id, version, isolated, changes_since)
             holdings = held(settings, node.node_id)
             mirrored = [
                 store.ReplicaRecord(

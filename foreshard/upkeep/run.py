@@ -148,6 +148,7 @@ class _Run:
             except Refused as busy:
                 yield f"not vacuumed: {busy}"
                 return
+        maintenance.remove_unfinished(path, file_hours)
         if not maintenance.has_leftovers(path, file_hours):
             maintenance.cleanup_log(path)
             yield "no files to remove"

@@ -20,8 +20,9 @@ import pyarrow.fs as fs
 from pyspark.sql import DataFrame, SparkSession
 
 from foreshard.errors import ForeshardError
+from foreshard.lake.filesystem import locate
 from foreshard.settings import Settings
-from foreshard.usage.formats import ignored, streaming, take_in
+from foreshard.usage.formats import ignored, take_in
 from foreshard.usage.formats.mapping import known_suffix, resolve
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def files(spark: SparkSession, root: str, start: datetime, end: datetime) -> lis
     """
     folders = [hour.strftime(FOLDER_FORMAT) for hour in hours(start, end)]
     try:
-        system, base = streaming.locate(root.rstrip("/"))
+        system, base = locate(root.rstrip("/"))
         if system.get_file_info(base).type is fs.FileType.File:
             raise NotADirectoryError("it is a file")
         if len(folders) > _FEW_HOURS:

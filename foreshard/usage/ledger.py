@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from foreshard.checks.gate import require
 from foreshard.checks.rows import require_rows
 from foreshard.checks.summaries import quarantine_summary, record_metrics, record_summary
+from foreshard.errors import ForeshardError
 from foreshard.lake import delta, log
 from foreshard.lake.staging import Staged, staged
 from foreshard.lake.tables import QUARANTINE
@@ -85,7 +86,7 @@ def append(spark: SparkSession, read: DataFrame, kind: RecordKind, settings: Set
         if bad:
             _append_quarantine(batch, refused(written.read_apart(spark), kind, settings), total)
         if not written.rows:
-            return AppendCounts(total, 0, total - bad, bad)
+            return _counted(batch, written, metrics, total, bad)
         beyond = _known(batch, sorted(_reached(batch, metrics) - set(compared)))
         if beyond is None:
             return _commit(batch, written, metrics, total, bad)
@@ -138,8 +139,17 @@ def _known(batch: _Batch, hours: Sequence[datetime]) -> DataFrame | None:
     return None if rows is None else rows.select(*_IDENTITY)
 
 
+def _counted(batch: _Batch, written: Staged, metrics: dict[str, Any], total: int, bad: int) -> AppendCounts:
+    """Raises ForeshardError if rows were written that are in no file: before anything is taken for a repetition."""
+    counts = AppendCounts(total, written.rows, int(metrics.get("repeats", 0)), bad)
+    missing = counts.read - counts.accepted - counts.duplicates - counts.quarantined
+    if missing:
+        raise ForeshardError(f"{batch.kind.name}: {missing} of {total} rows read are not accounted for; nothing was committed")
+    return counts
+
+
 def _commit(batch: _Batch, written: Staged, metrics: dict[str, Any], total: int, bad: int) -> AppendCounts:
-    counts = AppendCounts(total, written.rows, int(metrics["repeats"]), bad)
+    counts = _counted(batch, written, metrics, total, bad)
     if not written.rows:
         return counts
     landed = batch.landed

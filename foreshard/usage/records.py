@@ -110,17 +110,20 @@ def _judged(typed: DataFrame, kind: RecordKind, settings: Settings) -> DataFrame
         good = good & _is_good(field)
     first, last = _time_bounds(settings)
     good = F.coalesce(good & F.unix_micros("event_time").between(first, last), F.lit(False))
-    # An empty id is none: otherwise all rows of a producer that fills none in would be repetitions of one.
-    given = F.nullif(F.trim("record_id"), F.lit(""))
+    judged = typed.withColumn("good", good)
+    good = F.col("good")
+    # An empty id is none: otherwise all rows of a producer that fills none in would be repetitions of one. And a refused row
+    # is known by its file and row, whatever it says: it must not stand in the way of the row that repairs it.
+    given = F.when(good, F.nullif(F.trim("record_id"), F.lit("")))
     identity = F.coalesce(given, F.concat_ws(":", "file_checksum", F.col("file_row").cast("string")))
-    return typed.withColumn("good", good).select(
+    return judged.select(
         "file_name",
         "file_checksum",
         "file_row",
         "landed_at",
         *[f.name for f in kind.fields if f.name not in ("record_id", "revision")],
         identity.alias("record_id"),
-        F.coalesce(F.col("revision"), F.lit(0)).alias("revision"),
+        F.coalesce(F.when(good, F.col("revision")), F.lit(0)).alias("revision"),
         "good",
         *[F.when(~F.col("good"), F.col(name)).alias(name) for name in TOLD],
     )

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from foreshard.checks.gate import require
 from foreshard.checks.summaries import product_metrics, product_summary
+from foreshard.errors import ForeshardError
 from foreshard.lake import delta, log
 from foreshard.lake.staging import Staged, staged
 from foreshard.settings import Settings
@@ -61,7 +62,10 @@ def bring_up_to_date(
     with staged(ordered, root, product.table) as written:
         source_metrics = delta.observed(taken)
         found = set(from_bitmap(source_metrics.get(HOURS) or b"", max(hours)))
-        summary = product_summary(delta.observed(made), source_metrics.get("total"), landed, found, settings)
+        metrics = delta.observed(made)
+        if written.rows != metrics.get("rows", 0):
+            raise ForeshardError(f"{root}: {metrics.get('rows', 0)} rows were made and {written.rows} are in the staged files")
+        summary = product_summary(metrics, source_metrics.get("total"), landed, found, settings)
         require(product.table.name, summary, settings)
         _replace(spark, root, version, product, hours, written, condition, commit)
     return Restated(written.rows, version + 1)
@@ -84,7 +88,7 @@ def _replace(
     elif not any(file.may_hold_hours(product.period, hours) for file in present):
         written.commit(version, commit)
     else:
-        delta.replace_where(written.read(spark), root, condition, commit)
+        delta.replace_where(written.read(spark), root, condition, commit, version)
 
 
 def _touched(spark: SparkSession, source: str, applied: int, version: int) -> list[datetime]:

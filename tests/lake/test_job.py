@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,27 +83,3 @@ def test_the_root_of_a_java_error_is_the_sentence_with_the_file_that_cannot_be_r
     error.java_exception = java("Job aborted", read)  # type: ignore[attr-defined]
     assert job._first_cause(error).startswith("cannot read the file file:///l/a.jsonl: I/O; ")
     assert job._first_cause(ValueError("what\nmore")) == "ValueError: what"
-
-
-@pytest.mark.spark
-def test_an_unreadable_landing_file_is_named_and_left_where_it_is(spark: object, lake: object, capsys: object) -> None:
-    from landing_rows import land, usage
-
-    from foreshard.lake.job import _first_cause
-    from foreshard.settings import Settings
-    from foreshard.usage.aggregate import aggregate
-
-    assert isinstance(lake, Settings)
-    hour = datetime(2013, 11, 28, 5, tzinfo=UTC)
-    # Hadoop's local file system cannot open a name with a colon.
-    file = land(lake, "usage_record", hour, "at 05:00.jsonl", [usage("e", hour)])
-    with pytest.raises(Exception) as failure:  # noqa: PT011 - whatever Spark raises, the sentence below is what counts
-        aggregate(spark, lake, hour, hour + timedelta(hours=1))
-    sentence = _first_cause(failure.value)
-    assert "cannot read the file" in sentence
-    assert file.name in sentence
-    assert "\n" not in sentence
-    assert file.exists()
-    file.rename(file.with_name("at 0500.jsonl"))
-    assert aggregate(spark, lake, hour, hour + timedelta(hours=1)).counts["usage_record"].accepted == 1
-    assert json.dumps(os.listdir(file.parent)) == '["at 0500.jsonl"]'

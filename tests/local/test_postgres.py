@@ -44,7 +44,7 @@ def test_two_processes_that_start_at_once_get_the_same_server(server: EmbeddedPo
     for process in processes:
         process.join(60)
     assert given[0] == given[1] == (server.url(), server.pid())
-    assert database.migrate(given[0][0]) == ["0001_control_plane.sql"]
+    assert database.migrate(given[0][0])[0] == "0001_control_plane.sql"
 
 
 def test_after_sigkill_start_recovers_what_was_committed(server: EmbeddedPostgres) -> None:

@@ -165,7 +165,10 @@ def test_vacuum_takes_old_files_and_orphans_but_nothing_that_a_pin_needs(spark: 
     write = DeltaTable(free)
     action = AddAction("staged-2/part.parquet", committed.stat().st_size, {"day": "2013-11-26"}, 0, True, "{}")
     write.create_write_transaction([action], "append", write.schema(), ["day"])
-    for file in (orphan, committed):
+    unfinished = Path(free) / "staged-5" / "_temporary" / "part.parquet"
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_bytes(b"half a file")
+    for file in (orphan, committed, unfinished):
         os.utime(file, (0, 0))
 
     # The retention is raised in time, while the log still knows what was removed.
@@ -173,7 +176,7 @@ def test_vacuum_takes_old_files_and_orphans_but_nothing_that_a_pin_needs(spark: 
     assert maintenance.property_hours(pinned, maintenance.FILES_PROPERTY) == 336
     assert "no files to remove" in said["usage_hourly"]
     assert present(free, names[free]) == [True, True, True]
-    assert (orphan.exists(), committed.exists(), young.exists()) == (False, True, True)
+    assert (orphan.exists(), committed.exists(), young.exists(), unfinished.exists()) == (False, True, True, False)
 
     os.utime(stage(pinned, "staged-4"), (0, 0))  # else its VACUUM would be passed over
     for path in (free, pinned):

@@ -49,7 +49,7 @@ def products(settings: Settings) -> list[list[tuple[Any, ...]]]:
 def landed(module_lake: Settings) -> Settings:
     """Two landing hours: a file that landed twice, a repetition in a later one, rows that no id names."""
     first = [
-        usage("a", at(5, 1), "2.5", record_id="r1"),
+        usage("a", at(5, 1), 2.5, record_id="r1"),
         usage("a", at(5, 59), 1, record_id="r2"),
         usage("b", at(5, 30), 4),
         usage("b", at(5, 30), 4),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreshard.lake.filesystem import locate
 from foreshard.usage.formats import streaming
 
 
@@ -79,8 +80,8 @@ def test_files_put_together_are_read_to_the_end_and_cut_off_ones_are_errors(
 def test_a_path_is_taken_as_it_is_and_an_address_by_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     for address in (f"{tmp_path}/a%20b", f"file://{tmp_path}/a%20b", f"file:{tmp_path}/a%20b"):
-        system, within = streaming.locate(address)
+        system, within = locate(address)
         assert (system.type_name, within) == ("local", f"{tmp_path}/a%20b")
     # The store itself is not asked.
-    system, within = streaming.locate("s3a://bucket/landing/usage_record/2013-11-28T05/a%20b.jsonl")
+    system, within = locate("s3a://bucket/landing/usage_record/2013-11-28T05/a%20b.jsonl")
     assert (system.type_name, within) == ("s3", "bucket/landing/usage_record/2013-11-28T05/a%20b.jsonl")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from landing_rows import land, query, usage
+from short_jvm import submit_args
 from tables import rows
 
 from foreshard.local.spark import environment
@@ -45,9 +46,7 @@ def land_more(settings: Settings, number: int) -> None:
 def settings_file(settings: Settings) -> Path:
     file = settings.home / "foreshard.toml"
     file.write_text(
-        'home = "."\nslot_bits = 3\nheavy_hitters = 2\n[spark]\nmaster = "local[2]"\nshuffle_partitions = 2\n'
-        'driver_java_options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"\n',
-        "utf-8",
+        'home = "."\nslot_bits = 3\nheavy_hitters = 2\n[spark]\nmaster = "local[2]"\nshuffle_partitions = 2\n', "utf-8"
     )
     return file
 
@@ -56,7 +55,8 @@ def killed(settings: Settings, table: str, when: str) -> None:
     """Runs the job in a process of its own, which kills itself there."""
     script = Path(__file__).with_name("killed_run.py")
     command = [sys.executable, str(script), str(settings_file(settings)), f"{HOUR:%Y-%m-%dT%H}", table, when]
-    done = subprocess.run(command, env={**os.environ, **environment()}, capture_output=True, text=True, check=False)
+    env = {**os.environ, **environment(), "PYSPARK_SUBMIT_ARGS": submit_args()}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, f"it was to die {when} the commit to {table}\n{done.stderr[-2000:]}"
 
 

@@ -7,6 +7,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from foreshard.lake.filesystem import locate
 from foreshard.usage.formats import csv, streaming
 from foreshard.usage.formats.mapping import Mapping, known_suffix
 
@@ -27,7 +28,7 @@ def columns(path: str, mapping: Mapping) -> set[str]:
 def _names(path: str, name: str, mapping: Mapping) -> set[str]:
     kind = mapping.format_of(name)
     if kind == "parquet":
-        system, within = streaming.locate(path)
+        system, within = locate(path)
         with system.open_input_file(within) as source:
             return set(pq.ParquetFile(source).schema_arrow.names)
     if kind == "access_log":

@@ -1,52 +1,22 @@
-"""Files as streams of blocks, wherever they lie and however they are compressed: whole files are never in memory.
-
-Object stores are reached through Arrow's own file systems, whose credentials come from the environment (AWS_*,
-AZURE_*, GOOGLE_*), as the readers of Delta tables take them.
-"""
+"""Files as streams of blocks, wherever they lie and however they are compressed: whole files are never in memory."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as fs
+
+from foreshard.lake.filesystem import locate
 
 BLOCK = 256 << 10  # what is worked on fits the processor's cache
 _REQUEST = 8 << 20  # what is asked of an object store at once
 BATCH = 4 << 20  # handed on at once, so that what a batch costs is shared by many rows
 LONGEST_LINE = 16 << 20  # a longer one is refused, so that a file without line ends cannot fill the memory
 KEPT = 64 << 10  # of a line that is too long
-_SCHEMES = {"s3a": "s3", "s3n": "s3"}
-
-
-@cache
-def _store(root: str) -> tuple[fs.FileSystem, str]:
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    # Without it, each process would ask the store where the bucket is.
-    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(
-        f"{root}?region={region}" if region and root.startswith("s3:") else root
-    )
-    return found
-
-
-def locate(path: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or URI and the path within it. Names are taken as they are, never as encoded."""
-    scheme, separator, rest = path.partition("://")
-    if not separator or scheme == "file":
-        return _local(), (rest if separator else path.removeprefix("file:"))
-    authority, _, below = rest.partition("/")
-    system, base = _store(f"{_SCHEMES.get(scheme, scheme)}://{authority}")
-    return system, f"{base.rstrip('/')}/{below}"
-
-
-@cache
-def _local() -> fs.LocalFileSystem:
-    return fs.LocalFileSystem()
 
 
 def _buffer(system: fs.FileSystem) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from foreshard.errors import ForeshardError
+from foreshard.lake.filesystem import locate
 from foreshard.usage.formats import access_log, csv, jsonl, parquet, rows, streaming
 from foreshard.usage.formats.mapping import Mapping, known_suffix
 
@@ -54,7 +55,7 @@ def parquet_file(path: str, name: str, landed: datetime, mapping: Mapping) -> It
     """The rows of a Parquet file. Raises ForeshardError if it is none."""
     try:
         checksum = streaming.checksum(path)
-        system, within = streaming.locate(path)
+        system, within = locate(path)
         with system.open_input_file(within) as source:
             for batch in parquet.read(source, mapping):
                 yield _of_file(batch, name, checksum, landed)
