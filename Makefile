@@ -22,8 +22,7 @@ data-docs: setup ## the reports of all checks, as pages that need no network
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2
-	$(PYTEST) -m "spark and not live"
-	$(PYTEST) -m live
+	$(PYTEST) -m "spark or live" -n 2 --dist loadfile
 
 test-fast: setup ## what needs neither Spark nor a server of its own, in under a minute
 	@$(PYTEST) -m "not spark and not live" -n 2

@@ -25,6 +25,15 @@ hypothesis.settings.register_profile("foreshard", deadline=None)
 hypothesis.settings.load_profile("foreshard")
 
 
+# Minutes each: begun first, so that two workers end at about the same time.
+_LONGEST = ("test_scheduler.py", "test_killed.py", "test_cluster.py", "test_any_order.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the order within a file stays."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A running embedded server, one for each session or xdist worker, stopped at the end."""

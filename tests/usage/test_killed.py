@@ -45,9 +45,9 @@ def land_more(settings: Settings, number: int) -> None:
 
 def settings_file(settings: Settings) -> Path:
     file = settings.home / "foreshard.toml"
-    file.write_text(
-        'home = "."\nslot_bits = 3\nheavy_hitters = 2\n[spark]\nmaster = "local[2]"\nshuffle_partitions = 2\n', "utf-8"
-    )
+    lines = ['home = "."', "slot_bits = 3", "heavy_hitters = 2", "[checks]", "rows_on_spark = false"]
+    lines += ["[spark]", 'master = "local[2]"', "shuffle_partitions = 2"]
+    file.write_text("\n".join(lines), "utf-8")
     return file
 
 
