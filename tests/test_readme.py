@@ -31,7 +31,7 @@ def test_the_settings_shown_are_accepted_as_they_stand() -> None:
 def test_the_commented_settings_are_accepted_too() -> None:
     shown, uncommented = re.subn(r"^# (\w+ = |\[)", r"\1", blocks("toml")[0], flags=re.MULTILINE)
     assert uncommented
-    assert configuration.parse(tomllib.loads(shown), "README.md").input.usage_record.columns == {"entity_id": "customer"}
+    assert configuration.parse(tomllib.loads(shown), "README.md").lake == "s3a://bucket/lake"
 
 
 def test_its_two_commands_are_targets() -> None:
