@@ -22,7 +22,7 @@ data-docs: setup ## the reports of all checks, as pages that need no network
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2
-	$(PYTEST) -m "spark or live" -n 2 --dist loadfile
+	$(PYTEST) -m "spark or live" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## what needs neither Spark nor a server of its own, in under a minute
 	@$(PYTEST) -m "not spark and not live" -n 2
