@@ -38,40 +38,53 @@ def compare(folder: Path, rows: int) -> dict[str, Any]:
     from foreshard.local.spark import environment
 
     os.environ.update(environment())
-    per_hour = rows // (365 * 24)
-    spark: Any = None
-    costs = {}
-    for name, days in (("a day", 1), ("a year", 365)):
-        home = folder / name.replace(" ", "-")
-        shutil.rmtree(home, ignore_errors=True)
-        settings = Settings(
-            home=home, lake=str(home / "lake"), landing=str(home / "landing"), spark=SparkSettings("local[2]", "2g")
-        )
-        spark = spark or session(settings, "increment")
-        costs[name] = _cost(spark, settings, days, per_hour)
-        print(f"{name:8} {costs[name].seconds:6.2f} s   {costs[name].bytes_read / 2**20:8.2f} MiB read", flush=True)
+    per_hour = max(rows // (365 * 24), 1)
+    lakes = {name: _settings(folder / name.replace(" ", "-")) for name in ("a day", "a year")}
+    spark = session(next(iter(lakes.values())), "increment")
+    for (name, settings), days in zip(lakes.items(), (1, 365), strict=True):
+        print(f"loading {name} of {per_hour:,} rows an hour", flush=True)
+        _load(spark, settings, days, per_hour)
+    measured: dict[str, list[tuple[float, int]]] = {name: [] for name in lakes}
+    for number in range(WARM_UP + MEASURED):
+        hour = END + timedelta(hours=number)
+        # In turns, so that neither has the warmer session or the quieter machine.
+        for name, settings in lakes.items():
+            measured[name].append(_take_in(spark, settings, hour))
     spark.stop()
+    costs = {}
+    for name, found in measured.items():
+        seconds, read = zip(*found[WARM_UP:], strict=True)
+        costs[name] = Cost(statistics.median(seconds), statistics.median(read))
+        print(f"{name:8} {costs[name].seconds:6.2f} s   {costs[name].bytes_read / 2**20:8.2f} MiB read", flush=True)
     day, year = costs["a day"], costs["a year"]
     ratios = {"time": year.seconds / day.seconds, "bytes": year.bytes_read / day.bytes_read}
     print(f"a year against a day: time {ratios['time']:.2f}, bytes {ratios['bytes']:.2f}")
     return {"rows_per_hour": per_hour, "costs": {k: asdict(v) for k, v in costs.items()}, "ratios": ratios}
 
 
-def _cost(spark: Any, settings: Settings, days: int, per_hour: int) -> Cost:
+def _settings(home: Path) -> Settings:
+    shutil.rmtree(home, ignore_errors=True)
+    spark = SparkSettings("local[2]", "2g")
+    return Settings(home=home, lake=str(home / "lake"), landing=str(home / "landing"), spark=spark)
+
+
+def _load(spark: Any, settings: Settings, days: int, per_hour: int) -> None:
+    """The history, a file a day, and the files of the hours that are measured."""
     from foreshard.usage.aggregate import aggregate
 
-    start = END - timedelta(days=days)
-    hours = days * 24 + WARM_UP + MEASURED
-    usage_files.write(Path(settings.landing) / "usage_record", "jsonl", start, hours, hours * per_hour)
+    landing, start, more = Path(settings.landing) / "usage_record", END - timedelta(days=days), WARM_UP + MEASURED
+    usage_files.write(landing, "jsonl", start, days * 24, days * 24 * per_hour, hours_a_file=24)
+    usage_files.write(landing, "jsonl", END, more, more * per_hour)
     aggregate(spark, settings, start, END)
-    seconds, read = [], []
-    for number in range(WARM_UP + MEASURED):
-        hour = END + timedelta(hours=number)
-        began, before = time.monotonic(), _bytes_read()
-        aggregate(spark, settings, hour, hour + timedelta(hours=1))
-        seconds.append(time.monotonic() - began)
-        read.append(_bytes_read() - before)
-    return Cost(statistics.median(seconds[WARM_UP:]), statistics.median(read[WARM_UP:]))
+
+
+def _take_in(spark: Any, settings: Settings, hour: datetime) -> tuple[float, int]:
+    """Seconds and bytes read."""
+    from foreshard.usage.aggregate import aggregate
+
+    began, before = time.monotonic(), _bytes_read()
+    aggregate(spark, settings, hour, hour + timedelta(hours=1))
+    return time.monotonic() - began, _bytes_read() - before
 
 
 def _bytes_read() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import duckdb
 _ROWS = """
     SELECT
         -- One row in a hundred comes twice, one in a thousand is corrected, one in ten thousand is damaged.
-        md5(CAST(CASE WHEN i % 100 = 1 OR i % 1000 = 2 THEN i - 1 ELSE i END AS varchar)) AS record_id,
+        md5('{start}' || CASE WHEN i % 100 = 1 OR i % 1000 = 2 THEN i - 1 ELSE i END) AS record_id,
         CASE WHEN i % 1000 = 2 THEN 1 ELSE 0 END AS revision,
         'customer-' || CAST(floor({entities} * pow((hash(i) % 1000000) / 1e6, 3)) AS integer) AS entity_id,
         'service-' || (hash(i + 1) % 5) AS service_id,
@@ -26,20 +25,26 @@ _ROWS = """
 """
 
 
-def write(folder: Path, file_format: str, start: datetime, hours: int, rows: int, entities: int = 50_000) -> list[Path]:
-    """Writes `rows` rows spread evenly over the hours, a file an hour, as `jsonl` or `parquet`; returns the files."""
+def write(
+    folder: Path, file_format: str, start: datetime, hours: int, rows: int, entities: int = 50_000, hours_a_file: int = 1
+) -> list[Path]:
+    """Writes `rows` rows spread evenly over the hours as `jsonl` or `parquet`; returns the files.
+
+    A file of several hours lands in the last of them.
+    """
     per_hour = rows // hours
     written = []
     connection = duckdb.connect(config={"threads": 2})
-    for hour in range(hours):
-        target = folder / f"{start + timedelta(hours=hour):%Y-%m-%dT%H}" / f"usage.{file_format}"
+    for hour in range(0, hours, hours_a_file):
+        end = min(hour + hours_a_file, hours)
+        target = folder / f"{start + timedelta(hours=end - 1):%Y-%m-%dT%H}" / f"usage.{file_format}"
         target.parent.mkdir(parents=True, exist_ok=True)
         select = _ROWS.format(
             entities=entities,
             start=start.replace(tzinfo=None),
             step=3_600_000_000 / per_hour,
             first=hour * per_hour,
-            last=(hour + 1) * per_hour,
+            last=end * per_hour,
         )
         options = "FORMAT json" if file_format == "jsonl" else "FORMAT parquet"
         times = "event_time" if file_format == "jsonl" else "CAST(event_time AS timestamptz) AS event_time"
@@ -48,7 +53,3 @@ def write(folder: Path, file_format: str, start: datetime, hours: int, rows: int
         written.append(target)
     connection.close()
     return written
-
-
-def clear(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

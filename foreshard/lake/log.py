@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction
@@ -111,14 +113,14 @@ def packed(metadata: Mapping[str, Any]) -> str:
 
 def files(path: str, version: int, partitions: Iterable[Any]) -> Iterator[DataFile]:
     """The files of these partitions, at one version of a table partitioned by one column."""
-    wanted = set(partitions)
     table = DeltaTable(path, version=version)
     column = f"partition.{table.metadata().partition_columns[0]}"
-    actions = table.get_add_actions(flatten=True)
-    for row in actions.to_struct_array().to_pylist():
-        if row[column] in wanted:
-            bounds = ({k.split(".", 1)[1]: v for k, v in row.items() if k.startswith(side)} for side in ("min.", "max."))
-            yield DataFile(row["path"], row[column], row["size_bytes"], row["num_records"] or 0, *bounds)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    # Before anything is made of them one by one: a table has many times the files that a run looks at.
+    wanted = pc.is_in(actions[column], pa.array(set(partitions), actions[column].type))
+    for row in actions.filter(wanted).to_pylist():
+        bounds = ({k.split(".", 1)[1]: v for k, v in row.items() if k.startswith(side)} for side in ("min.", "max."))
+        yield DataFile(row["path"], row[column], row["size_bytes"], row["num_records"] or 0, *bounds)
 
 
 def is_plain(path: str, version: int) -> bool:

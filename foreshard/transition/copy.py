@@ -89,9 +89,8 @@ def copy_shards(
 
 @dataclass(frozen=True)
 class Changes:
-    """What the source's change feed says of the versions after `after`: segments touched, and whether rows only came."""
+    """What the source's change feed says of some versions: segments touched, and whether rows only came."""
 
-    after: int
     slots: frozenset[int]
     days: tuple[date, ...]
     only_added: bool
@@ -103,7 +102,7 @@ def changes_of(spark: SparkSession, settings: Settings, after: int, version: int
     found = feed.select("slot", "day", "_change_type").distinct().collect()
     kinds = {row["_change_type"] for row in found}
     days = tuple(sorted({row["day"] for row in found}))
-    return Changes(after, frozenset(row["slot"] for row in found), days, kinds <= {"insert"})
+    return Changes(frozenset(row["slot"] for row in found), days, kinds <= {"insert"})
 
 
 def follow(

@@ -75,7 +75,7 @@ def _copies(settings: Settings, url: str, table_id: str) -> list[Need]:
     """A copy is brought up by the change feed after the version it has applied."""
     found = []
     for node in read_nodes(url, settings.pool_id):
-        said = _said(settings, f"serving/{node.node_id}", KEY)
+        said = log.newest_commit(settings.table(f"serving/{node.node_id}"), KEY)
         versions = [h.applied_version for h in from_metadata(said).values() if h.applied_version != UNKNOWN_VERSION]
         if versions and said.get(SOURCE_TABLE) == table_id:
             found.append(Need(min(versions), f"the copies on {node.node_id} follow from it"))
@@ -85,14 +85,10 @@ def _copies(settings: Settings, url: str, table_id: str) -> list[Need]:
 def _products(settings: Settings, name: str, table_id: str) -> list[Need]:
     found = []
     for product in (p for p, source in PRODUCTS.items() if source == name):
-        said = _said(settings, product, "record_version")
+        said = log.newest_commit(settings.table(product), "record_version")
         if said.get("record_table") == table_id:
             found.append(Need(int(said["record_version"]), f"{product} follows from it"))
     return found
-
-
-def _said(settings: Settings, name: str, key: str) -> dict[str, Any]:
-    return log.newest_commit(settings.table(name), key)
 
 
 def _newest(said: dict[int, dict[str, Any]], key: str) -> int | None:
