@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow data-docs test test-fast test-spark test-live lint format lock clean
+.PHONY: help setup demo airflow data-docs benchmark-forecast test test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
 PYTEST := $(BIN)/python -m pytest
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: ## virtual environment, Java and Delta's jars: whatever is missing
 	@scripts/setup.sh
@@ -19,6 +19,11 @@ airflow: setup ## Airflow's own UI with all DAGs on the embedded Postgres, until
 
 data-docs: setup ## the reports of all checks, as pages that need no network
 	@$(BIN)/foreshard data-docs
+
+# Paths of real data go through: make benchmark-forecast M4=m4_hourly.parquet TRACES=traces OUT=figures.json
+benchmark-forecast: ## forecasts beside their rivals, on drawn series or on M4=file TRACES=folder
+	@scripts/setup.sh ml stats
+	@$(BIN)/python -m benchmarks.forecast $(if $(M4),--m4 $(M4)) $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT))
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2

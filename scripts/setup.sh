@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes what the project runs on, whatever of it is missing: the virtual environment, Java, and Delta's jars.
+# Makes what the project runs on, whatever of it is missing: the virtual environment, Java, and Delta's jars; with the names
+# of extras (ml, stats) their packages too.
 # Quick when all is there. Package indexes are the ones that pip is configured for.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -83,6 +84,22 @@ install_requirements() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+install_extras() { # names of extras in pyproject.toml
+  local wanted stamp="$venv/extras.sha256" extra flags=()
+  [ $# -gt 0 ] || return 0
+  wanted=$(cat requirements.txt pyproject.toml <(printf '%s\n' "$@") | sha256sum)
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+  say "installing the extras $* (half a minute)"
+  configure_uv
+  for extra in "$@"; do flags+=(--extra "$extra"); done
+  if ! "$venv/bin/uv" pip install -q --python "$venv/bin/python" -c requirements.txt -r pyproject.toml "${flags[@]}" >>"$log" 2>&1; then
+    extra=$(IFS=,; printf '%s' "$*")
+    "$venv/bin/python" -m pip install -q --no-build-isolation -c requirements.txt -e ".[$extra]" >>"$log" 2>&1 ||
+      fail "the extras $* could not be installed; the log is $log"
+  fi
+  printf '%s\n' "$wanted" >"$stamp"
+}
+
 java_works() { # Spark needs Java 17 or later with the incubator's vector module.
   local java="java"
   [ -z "${JAVA_HOME:-}" ] || java="$JAVA_HOME/bin/java"
@@ -131,6 +148,7 @@ archive_classes() {
 
 make_environment
 install_requirements
+install_extras "$@"
 install_java
 fetch_jars
 archive_classes
