@@ -66,13 +66,13 @@ def main() -> int:
 
 
 def compete(data: DataSet, contestants: Sequence[Contestant], limit: float) -> tuple[dict[str, Result], int, list[str]]:
-    """Every contestant at every origin of a set; also how many contexts had no scale, and who could not run, and why."""
+    """Every contestant at every origin of a set; also how many contexts did not count, and who could not run, and why."""
     tasks, skipped = [], 0
     for batch, actual in data.tasks():
-        scale = metrics.seasonal_scale(batch.values, data.day)
-        kept = np.flatnonzero(scale > 0)
-        skipped += len(scale) - len(kept)
-        tasks.append((batch.take(kept), actual[kept], scale[kept], kept))
+        kept = np.flatnonzero(data.counted(batch))
+        skipped += len(batch) - len(kept)
+        batch = batch.take(kept)
+        tasks.append((batch, actual[kept], metrics.seasonal_scale(batch.values, data.day), kept))
     results, failed = {}, []
     for contestant in contestants:
         # Imports, compilation and first calls cost once a process, not once a series.

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from benchmarks import forecast_metrics as metrics
 from foreshard.forecast.batch import DAY, Batch, Floats
 
 HOUR = timedelta(hours=1)
@@ -24,6 +27,7 @@ HORIZON = DAY
 M4_ORIGINS = (168, 96, 24)  # hours before the end
 LEAST_MEAN = 1.0  # requests an hour: what is less needs no forecast of its own
 MOST_SERIES = 300
+LEAST_DAYS = 0.9  # of a context with load: the change of a key that slept is no scale for one awake
 LEAST_SERIES = 20  # fewer say too little about a method; such a trace takes part only when it is named
 FORECASTS = 1200  # about so many a set: few series get more origins
 
@@ -48,6 +52,7 @@ class DataSet:
     horizon: int
     origins: tuple[int, ...]
     country: str = ""
+    least_days: float = 0.0
 
     @property
     def day(self) -> int:
@@ -67,7 +72,14 @@ class DataSet:
         """The first series and the last origins alone: for a quick look."""
         values, ids = self.values[:count], self.ids[:count]
         kept = self.origins[-origins:]
-        return DataSet(self.name, ids, self.start, self.step, values, self.context, self.horizon, kept, self.country)
+        return replace(self, ids=ids, values=values, origins=kept)
+
+    def counted(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """The series whose context can be a scale, shape (series,): it changes, and has load on `least_days` of its days."""
+        whole = batch.steps // self.day * self.day
+        days = batch.values[:, batch.steps - whole :].reshape(len(batch), -1, self.day)
+        counted: npt.NDArray[np.bool_] = (days > 0).any(axis=2).mean(axis=1) >= self.least_days
+        return counted & (metrics.seasonal_scale(batch.values, self.day) > 0)
 
 
 def m4_hourly(path: Path) -> DataSet:
@@ -87,7 +99,7 @@ def m4_hourly(path: Path) -> DataSet:
     return DataSet("m4_hourly", ids, start, HOUR, values, 21 * 24, 24, origins)
 
 
-def trace(folder: Path, grain: timedelta = HOUR, name: str = "") -> DataSet:
+def trace(folder: Path, grain: timedelta = HOUR) -> DataSet:
     """A trace summed to `grain` (its own interval if that is longer) by entity; what is missing is zero."""
     about = json.loads((folder / "trace.json").read_text("utf-8"))
     step = max(grain, timedelta(seconds=about["interval_seconds"]))
@@ -102,7 +114,8 @@ def trace(folder: Path, grain: timedelta = HOUR, name: str = "") -> DataSet:
         context = span // step
         origins = spread(context, steps - horizon, horizon, len(ids))
         if len(origins) > 1 or (origins and span == CONTEXTS[-1]):
-            return DataSet(name or folder.name, ids, start, step, values, context, horizon, origins, about.get("country") or "")
+            country = about.get("country") or ""
+            return DataSet(folder.name, ids, start, step, values, context, horizon, origins, country, LEAST_DAYS)
     raise NoData(f"{folder.name} spans {steps * step}, less than {CONTEXTS[-1].days} days of context and one to forecast")
 
 
@@ -152,7 +165,7 @@ def _summed(path: Path, start: datetime, step: timedelta, steps: int) -> tuple[t
     """Requests of each entity and step, shape (entities, steps)."""
     table = pq.read_table(path, columns=["ts", "entity_id", "requests"])
     entities = pc.dictionary_encode(table["entity_id"]).combine_chunks()
-    seconds = pc.cast(table["ts"], "timestamp[s, tz=UTC]", safe=False).cast("int64").to_numpy()
+    seconds = pc.cast(table["ts"], pa.timestamp("s", tz="UTC"), safe=False).cast("int64").to_numpy()
     at = (seconds - int(start.timestamp())) // int(step.total_seconds())
     inside = (at >= 0) & (at < steps)
     row = entities.indices.to_numpy()[inside]

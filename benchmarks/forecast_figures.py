@@ -66,6 +66,7 @@ def _entry(found: Result, ours: Result | None) -> dict[str, Any]:
         "forecasts": found.forecasts,
         "failed": found.failed,
         "spl95": asdict(metrics.mean_of(scores.spl, scores.series)),
+        "spl95_median": float(np.nanmedian(scores.spl)) if found.forecasts else float("nan"),
         "mase": asdict(metrics.mean_of(scores.mase, scores.series)),
         "coverage": [asdict(metrics.mean_of(share, scores.series)) for share in scores.hits],
         "ms": 1000.0 * found.seconds / max(found.tried, 1),

@@ -10,6 +10,7 @@ import logging
 import os
 import resource
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ def one_by_one(name: str, single: Single, most: int) -> Contestant:
                     break
                 found.tried += 1
                 try:
-                    result = single(batch.values[row], times[: batch.steps], times[batch.steps :], row)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        result = single(batch.values[row], times[: batch.steps], times[batch.steps :], row)
                     found.mean[row], found.quantiles[:, row] = result
                 except Exception as error:  # whatever a library raises over one series is that series' loss alone
                     logging.getLogger("benchmark").debug("%s on %s: %s", name, batch.ids[row], error)

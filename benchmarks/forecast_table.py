@@ -37,18 +37,18 @@ def of_set(figures: dict[str, Any], markdown: bool) -> str:
     order = sorted(
         entries, key=lambda name: (entries[name]["forecasts"] < figures["forecasts"], entries[name]["spl95"]["value"])
     )
-    heads = ["", "forecasts", "SPL95", "MASE", *SHARES, "ms a series", "SPL95 more than foreshard's, same rows"]
+    heads = ["", "forecasts", "SPL95", "its median", "MASE", *SHARES, "ms a series", "SPL95 more than foreshard's, same rows"]
     rows = []
     for name in order:
         found = entries[name]
         shares = [f"{share['value']:.1%}" for share in found["coverage"]]
-        figure = [f"{found['spl95']['value']:.4f}", f"{found['mase']['value']:.3f}"]
+        figure = [f"{found['spl95']['value']:.4f}", f"{found['spl95_median']:.4f}", f"{found['mase']['value']:.3f}"]
         rows.append(
             [name, str(found["forecasts"]), *figure, *shares, f"{found['ms']:.3g}", interval(found["against_foreshard"])]
         )
     title = (
         f"{figures['name']}: {figures['series']} series, {figures['origins']} origins, context {figures['context']} and "
-        f"horizon {figures['horizon']} steps of {figures['step']}; {figures['skipped']} contexts without change left out"
+        f"horizon {figures['horizon']} steps of {figures['step']}; {figures['skipped']} contexts with too little load left out"
     )
     return f"{'### ' if markdown else ''}{title}\n\n{table(heads, rows, markdown)}"
 
