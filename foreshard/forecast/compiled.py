@@ -1,0 +1,16 @@
+"""The decorator of functions that are compiled to machine code: typed as what they decorate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+from numba import njit
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Compiles at the first call and keeps the result on disk. A division by zero gives infinity or NaN, as in NumPy."""
+    return cast(Callable[Arguments, Result], njit(cache=True, error_model="numpy")(function))
