@@ -24,15 +24,18 @@ SPARSE = "less than half a week of values is known"
 CONSTANT = "the history is constant"
 REASONS = (NO_VALUES, NO_LOAD, DEAD, NEW, SPARSE, CONSTANT)
 
+# More than this is taken for infinite: a double does not count it in ones any more.
+MOST_LOAD = 1e15
 # A load below this share of what its own profile says is as good as none.
 NEAR_ZERO = 0.05
 # A run of near zeros is an outage when it lacks this many times the usual deviation, ...
 _DEVIATIONS = 6.0
 # ... and the series is this rarely near zero where its profile says load.
 _RARELY = 0.1
-# The load may be gone for good when it has been away for longer: forecasts have to follow it then.
-_LONGEST_AT_END = DAY
-# The fleet is out while its load is below this share of what it usually is.
+# The load may be gone for good when it has been away for longer: forecasts have to follow it then. Pedestrian counters and
+# bicycle stations that were silent for up to 6 hours came back within a day, those of more than 12 hours did not.
+_LONGEST_AT_END = DAY / 2
+# The fleet's sum scatters less: it is out below this share already, and for a single step too.
 _FLEET_SHARE = 0.2
 _WEEKS = 8
 
@@ -60,15 +63,18 @@ class Cleaned:
         return tuple(f"masked: {note}" if note else "" for note in notes)
 
 
-def fleet_outages(sample: Batch) -> Bools:
+def fleet_outages(sample: Batch, spared: Bools | None = None) -> Bools:
     """The steps at which the whole fleet, of which `sample` is a part, was out: shape (steps,). Handed to `clean` for every
-    batch."""
-    total = np.nansum(np.where(np.isfinite(sample.values), np.maximum(sample.values, 0.0), 0.0), axis=0)[None, :]
-    is_reported = np.isfinite(sample.values).any(axis=0)
-    usual = _profile(total, sample)[0]
-    is_low: Bools = (total[0] <= _FLEET_SHARE * usual) & is_reported
-    # A fleet that is that low on one day in ten is quiet then, and not out.
-    return is_low if is_low.mean() <= _RARELY else np.zeros(sample.steps, dtype=bool)
+    batch.
+
+    Judged by the sum of the series, as `clean` judges one; not the steps at which most of `spared` (series, steps) is set.
+    """
+    is_load = (sample.values > 0) & (sample.values <= MOST_LOAD)
+    total = np.where(is_load, sample.values, 0.0).sum(axis=0, keepdims=True)
+    total[:, ~np.isfinite(sample.values).any(axis=0)] = np.nan
+    most = None if spared is None or not len(spared) else spared.mean(axis=0, keepdims=True) > 0.5
+    out: Bools = _outages(total, sample, most, _FLEET_SHARE, least=1, longest_at_end=sample.steps)[0]
+    return out
 
 
 def clean(batch: Batch, fleet: Bools | None = None, spared: Bools | None = None) -> Cleaned:
@@ -77,23 +83,23 @@ def clean(batch: Batch, fleet: Bools | None = None, spared: Bools | None = None)
     Masked are values that are not finite or are below zero, zeros of more than 7 days before a series begins, the steps of
     `fleet` (from `fleet_outages`), and a series' own outages: runs far below what its own profile says, but for the steps in
     `spared` (series, steps), where events explain them. An own outage that lasts to the end of the history is masked for up to
-    a day. A row of the result depends on that row, on `fleet` and on `spared` alone. Running time: linear in the values.
+    half a day. A row of the result depends on that row, on `fleet` and on `spared` alone. Running time: linear in the values.
     """
     raw = batch.values
     if not batch.steps:
         return Cleaned(batch, batch, (NO_VALUES,) * len(batch), {})
     masks: dict[str, Bools] = {}
-    masks["values that are not finite"] = np.isinf(raw)
-    with np.errstate(invalid="ignore"):
-        masks["values below zero"] = (raw < 0) & np.isfinite(raw)
-    values = np.where(np.isfinite(raw) & (raw >= 0), raw, np.nan)
+    masks["values that are not finite"] = np.abs(raw) > MOST_LOAD
+    masks["values below zero"] = (raw < 0) & (raw >= -MOST_LOAD)
+    values = np.where((raw >= 0) & (raw <= MOST_LOAD), raw, np.nan)
     masks["zeros before it began"] = _leading_zeros(values, batch)
     values[masks["zeros before it began"]] = np.nan
     known = values.copy()
     if fleet is not None and fleet.any():
         masks["values in an outage of the fleet"] = np.isfinite(values) & fleet
         values[:, fleet] = np.nan
-    masks["values in an outage"] = _outages(values, batch, spared)
+    longest = batch.steps_per(_LONGEST_AT_END)
+    masks["values in an outage"] = _outages(values, batch, spared, NEAR_ZERO, least=2, longest_at_end=longest)
     values[masks["values in an outage"]] = np.nan
     reasons = _reasons(values, known, batch)
     counts = {kind: mask.sum(axis=1) for kind, mask in masks.items()}
@@ -124,29 +130,33 @@ def _profile(values: Floats, batch: Batch) -> Floats:
     return usual[:, (np.arange(steps) - steps) % period]
 
 
-def _outages(values: Floats, batch: Batch, spared: Bools | None) -> Bools:
-    """Where series are out on their own, shape (series, steps)."""
+def _outages(values: Floats, batch: Batch, spared: Bools | None, share: float, least: int, longest_at_end: int) -> Bools:
+    """Where series are below a share of their profile for at least so many steps, and for at most so many up to the end, and
+    that is more than scatter; shape (series, steps)."""
     usual = _profile(values, batch)
-    is_known = np.isfinite(values) & (usual > 0)
-    expected, actual = np.where(is_known, usual, 0.0), np.where(is_known, values, 0.0)
-    is_low = is_known & (actual <= NEAR_ZERO * expected)
-    candidates = np.flatnonzero(is_low.any(axis=1) & (is_low.sum(axis=1) <= _RARELY * is_known.sum(axis=1)))
+    # Unknown values and profiles compare as false.
+    is_low = (values <= share * usual) & (usual > 0)
+    is_judged = (values >= 0) & (usual > 0)
+    candidates = np.flatnonzero(is_low.any(axis=1) & (is_low.sum(axis=1) <= _RARELY * is_judged.sum(axis=1)))
     result = np.zeros(values.shape, dtype=bool)
     if not len(candidates):
         return result
-    low, expected, actual = is_low[candidates], expected[candidates], actual[candidates]
+    low, own, usual = is_low[candidates], values[candidates], usual[candidates]
+    is_known = is_judged[candidates]
+    expected, actual = np.where(is_known, usual, 0.0), np.where(is_known, own, 0.0)
     if spared is not None:
         low &= ~spared[candidates]
     # Loads scatter with the root of their level; the mean deviation of steps that are not low tells by how much.
-    is_usual = is_known[candidates] & ~is_low[candidates]
+    is_usual = is_known & ~is_low[candidates]
     scaled = np.abs(actual - expected) / np.sqrt(np.maximum(expected, 1e-300))
     scatter = 1.25 * np.where(is_usual, scaled, 0.0).sum(axis=1) / np.maximum(is_usual.sum(axis=1), 1)
     run = _runs(low)
+    length = _sum_by_run(run, low.astype(np.float64))
     lacking = _sum_by_run(run, np.where(low, expected - actual, 0.0))
     size = _sum_by_run(run, np.where(low, expected, 0.0))
-    is_out = low & (lacking > _DEVIATIONS * scatter[:, None] * np.sqrt(size)) & (_sum_by_run(run, low.astype(np.float64)) >= 2)
+    is_out = low & (lacking > _DEVIATIONS * scatter[:, None] * np.sqrt(size)) & (length >= least)
     reaches_end = low[:, -1:] & (run == run[:, -1:])
-    too_long = reaches_end & (_sum_by_run(run, low.astype(np.float64)) > batch.steps_per(_LONGEST_AT_END))
+    too_long = reaches_end & (length > longest_at_end)
     result[candidates] = is_out & ~too_long
     return result
 
@@ -165,17 +175,17 @@ def _sum_by_run(run: npt.NDArray[np.intp], values: Floats) -> Floats:
 def _reasons(values: Floats, known: Floats, batch: Batch) -> tuple[str, ...]:
     """`values`: what the families get. `known`: what the series really did, outages included."""
     week = max(batch.steps_per(WEEK), 1)
-    finite = np.isfinite(values)
-    count = finite.sum(axis=1)
-    highest = np.where(finite, values, -np.inf).max(axis=1, initial=-np.inf)
-    lowest = np.where(finite, values, np.inf).min(axis=1, initial=np.inf)
-    begins = np.where(np.isfinite(known).any(axis=1), np.isfinite(known).argmax(axis=1), batch.steps)
+    count = np.isfinite(values).sum(axis=1)
+    # These leave NaN out, unlike max and min.
+    highest, lowest = np.fmax.reduce(values, axis=1), np.fmin.reduce(values, axis=1)
+    is_known = np.isfinite(known)
+    begins = np.where(is_known.any(axis=1), is_known.argmax(axis=1), batch.steps)
     last_week = known[:, -week:]
-    is_dead = (np.nan_to_num(last_week) == 0).all(axis=1) & (np.isfinite(last_week).sum(axis=1) * 2 >= week)
+    is_dead = ~(last_week > 0).any(axis=1) & (np.isfinite(last_week).sum(axis=1) * 2 >= week)
     # In the order of REASONS: the first that holds is named.
     tests = (
-        ~np.isfinite(known).any(axis=1) | (count == 0),
-        ~(np.nan_to_num(known) > 0).any(axis=1),
+        count == 0,
+        ~(known > 0).any(axis=1),
         is_dead & (batch.steps >= week),
         batch.steps - begins < week,
         count * 2 < week,

@@ -77,9 +77,9 @@ def test_series_that_are_often_empty_have_no_outages() -> None:
     assert np.isfinite(clean(batch_of(office[None] + draw.poisson(5, (1, 3 * WEEK)) * (office > 0))).batch.values).all()
 
 
-def test_an_outage_up_to_the_end_is_masked_for_a_day_and_believed_after_that() -> None:
-    short, long = changed(fleet(), 18, slice(-20, None), 0.0), changed(fleet(), 18, slice(-40, None), 0.0)
-    assert np.isnan(clean(short).batch.values[18, -20:]).all()
+def test_an_outage_up_to_the_end_is_masked_for_half_a_day_and_believed_after_that() -> None:
+    short, long = changed(fleet(), 18, slice(-12, None), 0.0), changed(fleet(), 18, slice(-13, None), 0.0)
+    assert np.isnan(clean(short).batch.values[18, -12:]).all()
     assert np.isfinite(clean(long).batch.values[18]).all()
 
 
