@@ -20,8 +20,13 @@ def bare_spark(file_format: str, landing: Path, out: Path) -> None:
 
     from foreshard import settings as configuration
     from foreshard.lake.session import session
+    from foreshard.usage.landing import LandingFile, shuffle_partitions
 
-    spark = session(configuration.load(), "bare Spark")
+    settings = configuration.load()
+    spark = session(settings, "bare Spark")
+    # As many parts as foreshard makes of it: with the default few, this heap does not hold a part of 20 million rows.
+    files = [LandingFile(str(file), file.stat().st_size) for file in landing.glob(f"*/*.{file_format}")]
+    spark.conf.set("spark.sql.shuffle.partitions", str(shuffle_partitions(files, settings.spark.shuffle_partitions)))
     reader = spark.read.schema(FIELDS)
     pattern = f"{landing}/*/*.{file_format}"
     rows = reader.json(pattern) if file_format == "jsonl" else spark.read.parquet(pattern)

@@ -92,6 +92,11 @@ class Prediction:
     mean: Floats
     backtest: Floats
 
+    @classmethod
+    def of(cls, made: Floats) -> Prediction:
+        """From forecasts at every origin, shape (series, windows + 1, horizon), the last one at the end of the history."""
+        return cls(made[:, -1], made[:, :-1])
+
 
 class Family(Protocol):
     """A family of models. A costlier one (`is_cheap` False) is used only for the series where it pays."""
@@ -103,8 +108,8 @@ class Family(Protocol):
         """What the family learns from a sample of the fleet, for `predict`: small and picklable; None if nothing."""
         ...
 
-    def predict(self, batch: Batch, backtest: Backtest, learnt: Any) -> Prediction:
-        """The next `backtest.horizon` steps and the windows of the backtest.
+    def predict(self, batch: Batch, backtest: Backtest, learnt: Any) -> Mapping[str, Prediction]:
+        """The next `backtest.horizon` steps and the windows of the backtest, of each member of the family by its name.
 
         A row of the result depends on that row of the batch and on `learnt` alone (to rounding), and is deterministic. Raises
         for no content of the values: a series that it cannot fit gets NaN.

@@ -68,11 +68,17 @@ def aggregate(
     # Two writers that both find it missing would both make it, and one would fail.
     QUARANTINE.ensure(spark, settings)
     usual = usual_rows or {}
+    files = {kind.name: landing.files(spark, settings.landing_folder(kind.name), start, end) for kind in KINDS}
+    largest = max(landing.shuffle_partitions(found, settings.spark.shuffle_partitions) for found in files.values())
+    spark.conf.set("spark.sql.shuffle.partitions", str(largest))
+    hours = landing.hours(start, end)
+
+    def one(kind: RecordKind) -> _Part:
+        return _aggregate_kind(spark, settings, kind, files[kind.name], hours, usual.get(kind.name))
+
     # The two logs share no table but quarantine, whose rows name their log: side by side, they keep two cores busy.
     with ThreadPoolExecutor(len(KINDS)) as side_by_side:
-        parts = list(
-            side_by_side.map(lambda kind: _aggregate_kind(spark, settings, kind, start, end, usual.get(kind.name)), KINDS)
-        )
+        parts = list(side_by_side.map(one, KINDS))
     return AggregateResult(
         {kind.name: part.counts for kind, part in zip(KINDS, parts, strict=True)},
         {kind.name: part.files for kind, part in zip(KINDS, parts, strict=True)},
@@ -92,15 +98,18 @@ class _Part:
 
 
 def _aggregate_kind(
-    spark: SparkSession, settings: Settings, kind: RecordKind, start: datetime, end: datetime, usual_rows: float | None
+    spark: SparkSession,
+    settings: Settings,
+    kind: RecordKind,
+    files: list[LandingFile],
+    hours: list[datetime],
+    usual_rows: float | None,
 ) -> _Part:
-    files = landing.files(spark, settings.landing_folder(kind.name), start, end)
-    hours = landing.hours(start, end)
     counts = _take_in(spark, settings, kind, files, Landed(hours, _missing(files, hours), usual_rows))
     source_version = log.latest_version(settings.table(kind.name))
     rewritten, versions = {}, {}
     for product in (p for p in PRODUCTS if p.source is kind):
-        restated = bring_up_to_date(spark, settings, product, source_version, hours, end)
+        restated = bring_up_to_date(spark, settings, product, source_version, hours)
         rewritten[product.table.name] = restated.rows
         versions[product.table.name] = restated.version
     ignored = landing.ignored_columns(files, kind, settings)

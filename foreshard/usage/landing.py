@@ -35,6 +35,8 @@ LINE_SCHEMA = f"{_FILE}, text string"
 _FEW_HOURS = 1_000
 _TASK_BYTES = 8 << 20  # less is not worth a task of its own
 _TASKS_PER_CORE = 4  # so that files of different sizes even out
+_SHUFFLE_BYTES = 64 << 20  # of text: some 300,000 rows, which a task sorts and writes within a small heap
+_PACKED = 8  # about how much smaller compressed text and Parquet are
 _EXAMPLES = 3
 
 
@@ -129,6 +131,17 @@ def ignored_columns(landed: Sequence[LandingFile], kind: RecordKind, settings: S
                 if len(examples) < _EXAMPLES:
                     examples.append(file.name)
     return dict(sorted(found.items()))
+
+
+def shuffle_partitions(landed: Sequence[LandingFile], least: int) -> int:
+    """Into how many parts the rows of these files are to be shuffled, so that a part does not grow with a run's size."""
+    plain = sum(file.size if _is_plain_text(file) else file.size * _PACKED for file in landed)
+    return max(least, -(-plain // _SHUFFLE_BYTES))
+
+
+def _is_plain_text(file: LandingFile) -> bool:
+    file_format, compression = known_suffix(file.name)
+    return not compression and file_format != "parquet"
 
 
 ReadFile = Callable[[str, str, datetime], Iterator[pa.RecordBatch]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pyspark.sql import Observation, SparkSession
@@ -30,12 +30,12 @@ class Restated:
 
 
 def bring_up_to_date(
-    spark: SparkSession, settings: Settings, product: Product, source_version: int, landed: Sequence[datetime], end: datetime
+    spark: SparkSession, settings: Settings, product: Product, source_version: int, landed: Sequence[datetime]
 ) -> Restated:
     """Makes what the records up to `source_version` touched anew, and says in the same commit how far that goes.
 
-    `landed`: the run's landing hours, which are made anew in any case; `end`: the hour after them. Raises QualityError
-    before the commit if a critical expectation fails, ForeshardError if another writer committed meanwhile.
+    `landed`: the run's landing hours, which are made anew in any case. Raises QualityError before the commit if a critical
+    expectation fails, ForeshardError if another writer committed meanwhile.
     """
     root = product.table.ensure(spark, settings)
     version = log.latest_version(root)
@@ -45,7 +45,7 @@ def bring_up_to_date(
     # Versions of a record table that was made anew say nothing about what was applied of the old one: all is rebuilt.
     applied = int(said["record_version"]) if said.get("record_table") == record_table else -1
     hours = sorted({*_touched(spark, source, applied, source_version), *landed})
-    complete = max(said.get("complete_to", ""), end.isoformat())
+    complete = max(said.get("complete_to", ""), (max(landed) + timedelta(hours=1)).isoformat())
     commit = {"record_version": source_version, "record_table": record_table, "complete_to": complete}
     days = {hour.date() for hour in hours}
     condition = delta.days_condition(sorted(days))

@@ -183,3 +183,13 @@ def test_the_same_rows_are_the_same_records_in_every_format(spark: Any, settings
         [f'"{i}"', i, f"/e,{i}", "s", "o", (AT + timedelta(seconds=i)).replace(tzinfo=None), Decimal(i) / 4] for i in range(5)
     ]
     assert all(rows == expected for rows in found.values()), found
+
+
+def test_a_shuffle_has_parts_for_what_the_files_hold_and_never_fewer_than_set() -> None:
+    large = LandingFile("landing/usage_record/2013-11-28T05/a.jsonl", 4 << 30)
+    packed = LandingFile("landing/usage_record/2013-11-28T05/a.jsonl.gz", 512 << 20)
+    table = LandingFile("landing/usage_record/2013-11-28T05/a.parquet", 512 << 20)
+    assert landing.shuffle_partitions([], 4) == 4
+    assert landing.shuffle_partitions([large], 4) == 64
+    assert landing.shuffle_partitions([packed], 4) == landing.shuffle_partitions([table], 4) == 64
+    assert landing.shuffle_partitions([large], 100) == 100
