@@ -15,7 +15,7 @@ from foreshard.forecast.weekly import Ints, has_weeks, trimmed_mean
 _OWN_DAYS = 6
 _LEVEL_DAYS = 2
 # The histories, in days, for which donors' errors are kept apart: the fewer days, the wider.
-_LENGTHS = (1, 3, 6)
+_LENGTHS = (0.25, 1.0, 3.0, 6.0)
 # A dead shard may be used again: what its highest quantiles keep of its former load.
 _ASLEEP = 0.01
 _NORMAL = np.array([-1.645, -1.282, 0.0, 1.282, 1.645, 2.326])
@@ -54,7 +54,10 @@ def learn(sample: Batch, horizon: int) -> Donors:
     grid = np.linspace(0.005, 0.995, flat.errors.shape[1])
     errors, quantiles = np.empty_like(flat.errors), np.empty_like(flat.quantiles)
     for i, days in enumerate(_LENGTHS):
-        tried = [_tried(sample, slots, sample.steps - horizon - back * day, days * day, horizon, lent) for back in range(7)]
+        tried = [
+            _tried(sample, slots, sample.steps - horizon - back * day, max(int(days * day), 1), horizon, lent)
+            for back in range(7)
+        ]
         known = np.concatenate([t[np.isfinite(t)] for t in tried])
         errors[i] = np.quantile(known, grid) if len(known) else np.quantile(_NORMAL, grid)
         quantiles[i] = np.quantile(known, LEVELS) if len(known) else flat.quantiles[i]
