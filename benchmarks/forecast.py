@@ -31,7 +31,6 @@ from benchmarks.forecast_figures import Result
 from benchmarks.forecast_rivals import Contestant
 
 KINDS = ("naive", "prophet", "stats", "lightgbm", "ours", "families")
-EXTRAS = {"lightgbm": "mlforecast", "statsforecast": "statsforecast", "prophet": "prophet"}
 
 
 def main() -> int:
@@ -52,7 +51,8 @@ def main() -> int:
             print(forecast_table.of_set(figures[data.name], arguments.markdown), end="\n\n", flush=True)
     results = {name: found for name, found in results.items() if found}
     over_all = forecast_figures.pooled(results) if results else {}
-    reached = forecast_figures.targets(figures, over_all)
+    agreement = _agreement(sets[0], arguments, absent) if sets else None
+    reached = forecast_figures.targets(figures, over_all, agreement)
     if len(results) > 1:
         print(forecast_table.of_all(over_all, arguments.markdown), end="\n\n")
     if reached:
@@ -60,7 +60,8 @@ def main() -> int:
     for line in absent:
         print(f"not run: {line}")
     if arguments.out:
-        found = {"versions": _versions(), "sets": figures, "all": over_all, "targets": reached, "not_run": absent}
+        found = {"versions": _versions(), "sets": figures, "all": over_all, "batched_prophet": agreement, "targets": reached}
+        found["not_run"] = absent
         Path(arguments.out).write_text(json.dumps(found, indent=2), "utf-8")
     return 0
 
@@ -87,9 +88,9 @@ def compete(data: DataSet, contestants: Sequence[Contestant], limit: float) -> t
         except Exception as error:  # one contestant that breaks does not end the run; it is named at its end
             failed.append(f"{contestant.name}: {type(error).__name__}: {error}")
             continue
-        seconds, learning = sum(f.seconds for f in forecasts), sum(f.learning for f in forecasts)
+        seconds = sum(f.seconds for f in forecasts)
         tried, lost = sum(f.tried for f in forecasts), sum(f.failed for f in forecasts)
-        results[contestant.name] = Result(metrics.joined(parts), seconds, learning, tried, lost, contestant.is_rival)
+        results[contestant.name] = Result(metrics.joined(parts), seconds, tried, lost, contestant.is_rival)
         print(f"{data.name}: {contestant.name}: {tried} forecasts in {seconds:.2f} CPU s", file=sys.stderr, flush=True)
     return results, skipped, failed
 
@@ -158,8 +159,7 @@ def _contestants(arguments: argparse.Namespace) -> tuple[list[Contestant], list[
     def ours() -> list[Contestant]:
         from benchmarks import forecast_ours
 
-        extras = tuple(name for name, package in EXTRAS.items() if _is_installed(package))
-        return forecast_ours.contestants(extras, arguments.most, alone="families" in arguments.rivals)
+        return forecast_ours.contestants(arguments.most, alone="families" in arguments.rivals)
 
     makers: list[tuple[set[str], str, Callable[[], list[Contestant]]]] = [
         ({"ours", "families"}, "foreshard", ours),
@@ -176,6 +176,19 @@ def _contestants(arguments: argparse.Namespace) -> tuple[list[Contestant], list[
             except (ImportError, OSError) as error:
                 absent.append(f"{name}: {error}")
     return found, absent
+
+
+def _agreement(data: DataSet, arguments: argparse.Namespace, absent: list[str]) -> dict[str, Any] | None:
+    """The batched Prophet beside the library, where both are in the run."""
+    if not {"prophet", "ours"} <= set(arguments.rivals):
+        return None
+    try:
+        from benchmarks import forecast_agreement
+
+        return forecast_agreement.compare(data, arguments.most)
+    except ImportError as error:
+        absent.append(f"batched_prophet beside Prophet: {error}")
+        return None
 
 
 def _is_installed(package: str) -> bool:
