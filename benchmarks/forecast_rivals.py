@@ -122,9 +122,8 @@ def silence_prophet() -> None:
 
 def prophet(most: int) -> Contestant:
     """Prophet as it comes; its quantiles are those of its own draws of the future."""
-    from prophet import Prophet
-
     silence_prophet()
+    from prophet import Prophet
 
     def single(values: Floats, past: pd.DatetimeIndex, future: pd.DatetimeIndex, seed: int) -> tuple[Floats, Floats]:
         np.random.seed(seed)
