@@ -101,8 +101,11 @@ class Prediction:
 class Family(Protocol):
     """A family of models. A costlier one (`is_cheap` False) is used only for the series where it pays."""
 
-    name: str
-    is_cheap: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_cheap(self) -> bool: ...
 
     def learn(self, sample: Batch, backtest: Backtest) -> Any:
         """What the family learns from a sample of the fleet, for `predict`: small and picklable; None if nothing."""

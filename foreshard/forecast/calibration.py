@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from foreshard.forecast.batch import LEVELS, Floats
 from foreshard.forecast.combination import Blend, age_weights
@@ -74,7 +75,7 @@ def _normal_start(level: float) -> Floats:
     return start
 
 
-def _rows_to_use(errors: Floats) -> np.ndarray:  # type: ignore[type-arg]
+def _rows_to_use(errors: Floats) -> npt.NDArray[np.intp]:
     """Rows of known errors, evenly taken; what is fifty spreads off would only say that the spread is wrong."""
     known = np.flatnonzero(np.abs(errors) < 50.0)  # NaN is not
     if len(known) <= _ROWS:
@@ -100,7 +101,7 @@ def _figures(blend: Blend) -> tuple[list[Floats], Floats]:
     members = np.sqrt(_smoothed(blend.spread[:, -1] ** 2))
     whole = np.ones_like(blend.mean)
     shared = [spread * whole, phase, absolute * whole, spread * root, phase * root, recent * whole, members]
-    return shared, _own_quantiles(errors.reshape(len(errors), -1))
+    return shared, _own_quantiles(_flat(errors))
 
 
 def _figures_left_out(blend: Blend) -> tuple[list[Floats], Floats]:
@@ -130,7 +131,7 @@ def _figures_left_out(blend: Blend) -> tuple[list[Floats], Floats]:
         np.sqrt(recent)[:, :, None] * whole,
         members,
     ]
-    own = [_own_quantiles(np.delete(errors, w, axis=1).reshape(len(errors), -1)) for w in range(windows)]
+    own = [_own_quantiles(_flat(np.delete(errors, w, axis=1))) for w in range(windows)]
     return shared, np.stack(own, axis=2)
 
 
@@ -144,7 +145,8 @@ def _mean_before(per_window: Floats, window: int) -> Floats:
 def _without(values: Floats, axis: tuple[int, ...]) -> Floats:
     """For each window the sum over all others, by phase (axis 1) or over all phases (axes 1 and 2), as (series, windows, ·)."""
     own = values if axis == (1,) else values.sum(axis=2, keepdims=True)
-    return own.sum(axis=1, keepdims=True) - own
+    without: Floats = own.sum(axis=1, keepdims=True) - own
+    return without
 
 
 def _mean_level(blend: Blend) -> Floats:
@@ -160,8 +162,15 @@ def _smoothed(values: Floats) -> Floats:
     return smooth
 
 
+def _flat(errors: Floats) -> Floats:
+    """(series, windows, horizon) as (series, windows · horizon), of no series too."""
+    return errors.reshape(len(errors), errors.shape[1] * errors.shape[2])
+
+
 def _own_quantiles(errors: Floats) -> Floats:
     """The quantiles of each row at LEVELS, at place p (n + 1) as split conformal prediction has it; (levels, series)."""
+    if not errors.shape[1]:
+        return np.zeros((len(LEVELS), len(errors)))
     ordered = np.sort(errors, axis=1)  # NaN come last
     count = (~np.isnan(errors)).sum(axis=1)
     place = np.clip(np.asarray(LEVELS)[:, None] * (count + 1) - 1, 0, np.maximum(count - 1, 0))
@@ -173,15 +182,23 @@ def _own_quantiles(errors: Floats) -> Floats:
     return np.where(count > 0, found, 0.0)
 
 
+def left_out_quantile(errors: Floats, level: float) -> Floats:
+    """For every window the quantile of the series' errors in all others, shape (series, windows)."""
+    number = LEVELS.index(level)
+    windows = range(errors.shape[1])
+    found = [_own_quantiles(_flat(np.delete(errors, w, axis=1)))[number] for w in windows]
+    return np.stack(found, axis=1) if found else np.zeros(errors.shape[:2])
+
+
 def _pinball_fit(design: Floats, actual: Floats, weight: Floats, level: float, start: Floats, penalty: float) -> Floats:
     """Coefficients that minimise the pinball loss plus a ridge toward `start`, by reweighted least squares (Hunter and Lange
     2000): each round bounds the loss by a parabola, smoothed less and less."""
     size = np.sqrt(np.mean(design**2, axis=0)) + 1e-9
     ridge = penalty * np.diag(size**2) * len(actual)
-    found = start.copy()
+    found: Floats = start.copy()
     for step in range(_ROUNDS):
         left = actual - design @ found
         weights = weight * np.where(left >= 0, level, 1 - level) / (np.abs(left) + max(0.5 * 0.7**step, 0.02))
         weighted = design * weights[:, None]
-        found = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ actual + ridge @ start)
+        found = np.asarray(np.linalg.solve(weighted.T @ design + ridge, weighted.T @ actual + ridge @ start), np.float64)
     return found

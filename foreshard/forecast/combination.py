@@ -15,6 +15,7 @@ import numpy.typing as npt
 from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction
 from foreshard.forecast.lags import known_windows
 
+Flags = npt.NDArray[np.bool_]
 # A window counts this much of the next newer one.
 DECAY = 0.9
 _FLOOR = 1e-6
@@ -22,8 +23,8 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Blend:
-    """`mean` (series, horizon); `fitted` and `errors` (actual − fitted, NaN where unknown) (series, windows, horizon); `weights`
-    (members, series); `spread`: how far the members are apart, weighted, at each window and, last, in the forecast,
+    """`mean` (series, horizon); `fitted` and `errors` (actual − fitted, NaN where unknown), both (series, windows, horizon);
+    `weights` (members, series); `spread`: how far the members are apart, weighted, at each window and, last, in the forecast,
     (series, windows + 1, horizon)."""
 
     names: tuple[str, ...]
@@ -58,7 +59,7 @@ def blend(batch: Batch, backtest: Backtest, members: Mapping[str, Prediction]) -
     actual, judged = backtest.windows(batch.values), known_windows(batch, backtest)
     means = np.stack([members[name].mean for name in names])
     tried = np.stack([members[name].backtest for name in names])
-    usable = np.isfinite(means).all(axis=2) & np.isfinite(tried).all(axis=(2, 3))
+    usable: Flags = np.logical_and(np.isfinite(means).all(axis=2), np.isfinite(tried).all(axis=(2, 3)))
     if not usable.all():
         means, tried = np.where(usable[..., None], means, 0.0), np.where(usable[..., None, None], tried, 0.0)
     with np.errstate(invalid="ignore"):
@@ -82,7 +83,7 @@ def blend(batch: Batch, backtest: Backtest, members: Mapping[str, Prediction]) -
     return Blend(names, np.maximum(mean, 0.0), fitted, np.where(judged, actual - fitted, np.nan), weights, spread)
 
 
-def _weights(error: Floats, floor: Floats, usable: npt.NDArray[np.bool_]) -> Floats:
+def _weights(error: Floats, floor: Floats, usable: Flags) -> Floats:
     """Inverse squares of the mean square errors, over the members (first axis)."""
     raw = np.where(usable, (error + floor) ** -2.0, 0.0)
     # Scaled first: squares of small errors would overflow.

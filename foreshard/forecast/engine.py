@@ -7,44 +7,55 @@ batches on many machines, and all of them at once in one process, give the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import xxhash
 
-from foreshard.forecast import calibration, combination
-from foreshard.forecast.batch import Backtest, Batch, Family, Floats, Prediction, backtest_of
+from foreshard.forecast import calibration, costlier, events, fallback, hygiene
+from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction, backtest_of
+from foreshard.forecast.calendar import Calendar, Event, calendar_of
 from foreshard.forecast.calibration import Calibration
 from foreshard.forecast.combination import Blend
+from foreshard.forecast.effects import Effects
+from foreshard.forecast.fallback import Donors
+from foreshard.forecast.families import DEFAULT, FAMILIES
+from foreshard.forecast.hygiene import Bools, Cleaned
 from foreshard.forecast.lags import LEAST_DAYS, steps_a_day
-from foreshard.forecast.naive import Naive
-from foreshard.forecast.spar import Spar
 
 # More series do not change what a fleet has in common.
 SAMPLED_SERIES = 2_000
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (Naive(), Spar())}
 # Working arrays of a chunk stay within some MB, so that they fit the processor's cache.
 _CHUNK_VALUES = 120_000
 
 
 @dataclass(frozen=True)
 class Options:
-    """`horizon` in steps; `windows`: how many backtest windows at most; `families` by name."""
+    """`horizon` in steps; `windows`: how many backtest windows at most; `families` by name, of which the costlier ones join the
+    series where they pay; `country`, `zone` and `events` make the calendar."""
 
     horizon: int
     windows: int = 14
     country: str = ""
     seed: int = 0
-    families: tuple[str, ...] = ("naive", "spar")
+    families: tuple[str, ...] = DEFAULT
+    zone: str = "UTC"
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """What all series of a fleet share; small and picklable. `learnt`: family → what it learnt."""
+    """What all series of a fleet share; small and picklable. `learnt`: family → what it learnt; `outages`: the steps at which
+    the whole fleet was out, shape (steps,)."""
 
     learnt: Mapping[str, Any]
     calibration: Calibration
+    outages: Bools
+    effects: Effects = field(default_factory=Effects)
+    donors: Donors | None = None
 
 
 @dataclass(frozen=True)
@@ -67,48 +78,86 @@ def sampled(ids: tuple[str, ...]) -> list[int]:
 
 def learn(sample: Batch, options: Options) -> Fleet:
     """What the fleet has in common, from a sample of it."""
-    return _learnt(sample, options)[0]
+    return _learnt(sample.take(sampled(sample.ids)), options)[0]
 
 
 def forecast(batch: Batch, fleet: Fleet, options: Options) -> Forecasts:
-    """The forecast of each series of a batch. A row depends on that row and on `fleet` alone."""
-    return _forecasts(_blends(batch, fleet.learnt, options), fleet)
+    """The forecast of each series of a batch. A row depends on that row and on `fleet` alone; no content of the values raises:
+    a series that the families cannot forecast has a simpler forecast and the reason for it."""
+    calendar = _calendar(batch, options)
+    cleaned = hygiene.clean(batch, fleet.outages, _spared(batch, calendar))
+    rows = [i for i, reason in enumerate(cleaned.reasons) if not reason]
+    history = _fitted_history(cleaned, rows, calendar, fleet.effects)
+    return _finished(cleaned, rows, _blends(history, fleet.learnt, options), fleet, calendar, options)
 
 
 def forecast_all(batch: Batch, options: Options) -> Forecasts:
     """The forecast of a whole fleet in one process: the same as `learn` from its sample and `forecast`."""
     sample = sampled(batch.ids)
-    fleet, blends = _learnt(batch.take(sample), options)
+    fleet, cleaned, rows, blends = _learnt(batch.take(sample), options)
     if len(sample) < len(batch):
         return forecast(batch, fleet, options)
-    made = _forecasts(blends, fleet)
+    made = _finished(cleaned, rows, blends, fleet, _calendar(batch, options), options)
     return _reordered(made, np.argsort(np.asarray(sample)))
+
+
+def _learnt(sample: Batch, options: Options) -> tuple[Fleet, Cleaned, list[int], list[Blend]]:
+    calendar = _calendar(sample, options)
+    spared = _spared(sample, calendar)
+    outages = hygiene.fleet_outages(sample, spared)
+    cleaned = hygiene.clean(sample, outages, spared)
+    rows = [i for i, reason in enumerate(cleaned.reasons) if not reason]
+    healthy = cleaned.batch.take(rows)
+    effects = events.learn(healthy, calendar) if spared is not None else Effects()
+    history = _fitted_history(cleaned, rows, calendar, effects)
+    backtest = _backtest(history, options)
+    learnt = {name: FAMILIES[name].learn(history, backtest) for name in options.families}
+    blends = _blends(history, learnt, options)
+    fleet = Fleet(learnt, calibration.learn(_joined(blends)), outages, effects, fallback.learn(history, options.horizon))
+    return fleet, cleaned, rows, blends
+
+
+def _calendar(batch: Batch, options: Options) -> Calendar:
+    end = batch.origin + batch.step * options.horizon
+    return _calendar_of(batch.start, end, options.country, options.zone, options.events)
+
+
+@lru_cache(maxsize=8)
+def _calendar_of(start: datetime, end: datetime, country: str, zone: str, named: tuple[Event, ...]) -> Calendar:
+    return calendar_of(start, end, country, zone, named)
+
+
+def _spared(batch: Batch, calendar: Calendar) -> Bools | None:
+    """Where events explain what would look like an outage; None without any."""
+    return events.covered(batch, calendar) if calendar.events else None
+
+
+def _fitted_history(cleaned: Cleaned, rows: list[int], calendar: Calendar, effects: Effects) -> Batch:
+    """What the families see of the series that they can forecast."""
+    healthy = cleaned.batch.take(rows)
+    return events.cleaned(healthy, calendar, effects) if calendar.events else healthy
 
 
 def _backtest(batch: Batch, options: Options) -> Backtest:
     return backtest_of(batch, options.horizon, options.windows, LEAST_DAYS * steps_a_day(batch))
 
 
-def _learnt(sample: Batch, options: Options) -> tuple[Fleet, list[Blend]]:
-    backtest = _backtest(sample, options)
-    learnt = {name: FAMILIES[name].learn(sample, backtest) for name in options.families}
-    blends = _blends(sample, learnt, options)
-    return Fleet(learnt, calibration.learn(_joined(blends))), blends
-
-
 def _blends(batch: Batch, learnt: Mapping[str, Any], options: Options) -> list[Blend]:
-    """Chunk by chunk, so that the working arrays stay small."""
+    """The cheap families' blends, chunk by chunk, so that the working arrays stay small."""
     backtest = _backtest(batch, options)
     size = max(_CHUNK_VALUES // ((len(backtest.starts) + 1) * backtest.horizon), 1)
-    chunks = [batch.take(range(first, min(first + size, len(batch)))) for first in range(0, len(batch), size)]
-    return [combination.blend(chunk, backtest, _members(chunk, backtest, learnt, options)) for chunk in chunks]
+    chunks = [batch.take(range(first, min(first + size, len(batch)))) for first in range(0, max(len(batch), 1), size)]
+    return [_blend(chunk, backtest, learnt, options) for chunk in chunks]
 
 
-def _members(batch: Batch, backtest: Backtest, learnt: Mapping[str, Any], options: Options) -> dict[str, Prediction]:
-    found: dict[str, Prediction] = {}
-    for name in options.families:
-        found.update(FAMILIES[name].predict(batch, backtest, learnt[name]))
-    return found
+def _blend(batch: Batch, backtest: Backtest, learnt: Mapping[str, Any], options: Options) -> Blend:
+    cheap = [name for name in options.families if FAMILIES[name].is_cheap]
+    members: dict[str, Prediction] = {}
+    # Alone, a costlier family has nobody to join.
+    for name in cheap or options.families:
+        members.update(FAMILIES[name].predict(batch, backtest, learnt[name]))
+    rest = {name: learnt[name] for name in options.families if cheap and name not in cheap}
+    return costlier.joined(batch, backtest, members, rest)
 
 
 def _joined(blends: list[Blend]) -> Blend:
@@ -118,11 +167,26 @@ def _joined(blends: list[Blend]) -> Blend:
     return Blend(blends[0].names, put("mean"), put("fitted"), put("errors"), put("weights", 1), put("spread"))
 
 
-def _forecasts(blends: list[Blend], fleet: Fleet) -> Forecasts:
-    parts = [calibration.quantiles(one, fleet.calibration) for one in blends]
-    whole = _joined(blends)
-    none = ("",) * len(whole.mean)
-    return Forecasts(tuple(whole.described()), whole.mean, np.concatenate(parts, axis=1), whole.errors, none)
+def _finished(
+    cleaned: Cleaned, rows: list[int], blends: list[Blend], fleet: Fleet, calendar: Calendar, options: Options
+) -> Forecasts:
+    """The blends' quantiles, the fallbacks of the other series, and what events do to all of them."""
+    batch, whole = cleaned.batch, _joined(blends)
+    mean, quantiles = fallback.forecast(
+        batch, cleaned.reasons, options.horizon, fleet.donors or fallback.learn(batch.take([]), 1)
+    )
+    mean[rows] = whole.mean
+    quantiles[:, rows] = np.concatenate([calibration.quantiles(one, fleet.calibration) for one in blends], axis=1)
+    errors = np.full((len(batch), *whole.errors.shape[1:]), np.nan)
+    errors[rows] = whole.errors
+    if calendar.between(batch.origin, batch.origin + batch.step * options.horizon):
+        factor, widening = events.lift(batch, options.horizon, calendar, fleet.effects)
+        quantiles = np.maximum(factor * (mean + widening * (quantiles - mean)), 0.0)
+        mean = mean * factor
+    models = ["fallback"] * len(batch)
+    for row, described in zip(rows, whole.described(), strict=True):
+        models[row] = described
+    return Forecasts(tuple(models), mean, quantiles, errors, cleaned.reasons)
 
 
 def _reordered(made: Forecasts, order: Any) -> Forecasts:

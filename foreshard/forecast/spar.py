@@ -143,60 +143,76 @@ def _features(lags: Lags) -> Floats:
     return features
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _own(features, left, strengths):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True)
+def _own(features, left, strengths):  # type: ignore[no-untyped-def]
     """What each series adds to the fleet's forecast, by ridge in its dual form: windows without themselves, then the future.
 
     features (series, windows + 1, horizon, p), left (series, windows, horizon) → (strengths, series, windows + 1, horizon).
     """
-    series, origins, horizon, count = features.shape
+    series, origins, horizon, _ = features.shape
     windows = origins - 1
     made = np.zeros((len(strengths), series, origins, horizon))
-    kernel = np.empty((windows, windows))
-    lower = np.empty((windows, windows))
+    kernel = np.empty((origins, windows))
     inverse = np.empty((windows, windows))
-    future = np.empty(windows)
-    alpha = np.empty(windows)
     for n in range(series):
         for h in range(horizon):
-            for i in range(windows):
-                for j in range(i + 1):
-                    total = 0.0
-                    for p in range(count):
-                        total += features[n, i, h, p] * features[n, j, h, p]
-                    kernel[i, j] = total
-                total = 0.0
-                for p in range(count):
-                    total += features[n, i, h, p] * features[n, windows, h, p]
-                future[i] = total
+            _products(features[n, :, h], kernel)
             for s in range(len(strengths)):
-                # Cholesky of kernel + strength · 1, and the inverse of its factor.
-                for i in range(windows):
-                    for j in range(i + 1):
-                        total = kernel[i, j]
-                        if i == j:
-                            total += strengths[s]
-                        for k in range(j):
-                            total -= lower[i, k] * lower[j, k]
-                        lower[i, j] = np.sqrt(total) if i == j else total / lower[j, j]
-                for j in range(windows):
-                    inverse[j, j] = 1.0 / lower[j, j]
-                    for i in range(j + 1, windows):
-                        total = 0.0
-                        for k in range(j, i):
-                            total -= lower[i, k] * inverse[k, j]
-                        inverse[i, j] = total / lower[i, i]
-                for i in range(windows):
-                    total = 0.0
-                    for k in range(i + 1):
-                        total += inverse[i, k] * left[n, k, h]
-                    alpha[i] = total
-                for j in range(windows):
-                    total = 0.0
-                    size = 0.0
-                    for i in range(j, windows):
-                        total += inverse[i, j] * alpha[i]
-                        size += inverse[i, j] * inverse[i, j]
-                    made[s, n, j, h] = left[n, j, h] - total / size
-                    made[s, n, windows, h] += total * future[j]
+                _inverse_factor(kernel, strengths[s], inverse)
+                made[s, n, windows, h] = _left_out(inverse, kernel[windows], left[n, :, h], made[s, n, :, h])
     return made
+
+
+@numba.njit(cache=True)
+def _products(rows, kernel):  # type: ignore[no-untyped-def]
+    """Products of every origin's features with those of each window before it (the lower triangle)."""
+    origins, count = rows.shape
+    for i in range(origins):
+        for j in range(min(i + 1, origins - 1)):
+            total = 0.0
+            for p in range(count):
+                total += rows[i, p] * rows[j, p]
+            kernel[i, j] = total
+
+
+@numba.njit(cache=True)
+def _inverse_factor(kernel, strength, inverse):  # type: ignore[no-untyped-def]
+    """The inverse of the Cholesky factor of kernel + strength · 1, row by row."""
+    size = len(inverse)
+    lower = np.empty((size, size))
+    for i in range(size):
+        for j in range(i + 1):
+            total = kernel[i, j] + (strength if i == j else 0.0)
+            for k in range(j):
+                total -= lower[i, k] * lower[j, k]
+            lower[i, j] = np.sqrt(total) if i == j else total / lower[j, j]
+        for j in range(i):
+            total = 0.0
+            for k in range(j, i):
+                total -= lower[i, k] * inverse[k, j]
+            inverse[i, j] = total / lower[i, i]
+        inverse[i, i] = 1.0 / lower[i, i]
+
+
+@numba.njit(cache=True)
+def _left_out(inverse, new, left, made):  # type: ignore[no-untyped-def]
+    """Writes each window's forecast without itself into `made`; returns that of the new row.
+
+    With M the regularised kernel and a = M⁻¹ left, the left-out residual of a window is a / diag(M⁻¹).
+    """
+    size = len(inverse)
+    half = np.empty(size)
+    for i in range(size):
+        total = 0.0
+        for k in range(i + 1):
+            total += inverse[i, k] * left[k]
+        half[i] = total
+    forecast = 0.0
+    for j in range(size):
+        share, diagonal = 0.0, 0.0
+        for i in range(j, size):
+            share += inverse[i, j] * half[i]
+            diagonal += inverse[i, j] * inverse[i, j]
+        made[j] = left[j] - share / diagonal
+        forecast += share * new[j]
+    return forecast

@@ -1,0 +1,49 @@
+"""Costlier families join a series where they pay: where they make the backtest's pinball loss at 0.95 clearly smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from foreshard.forecast import calibration, combination
+from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction
+from foreshard.forecast.combination import Blend
+from foreshard.forecast.families import FAMILIES
+
+LEVEL = 0.95
+# The loss must fall to this share of the incumbent's, over at least so many windows; otherwise the incumbent stays.
+_WORTH, _LEAST_WINDOWS = 0.95, 14
+
+
+def joined(batch: Batch, backtest: Backtest, members: Mapping[str, Prediction], learnt: Mapping[str, Any]) -> Blend:
+    """The blend of the cheap members, with those of each family of `learnt` in the series where it pays, and nowhere else."""
+    offered: dict[str, Prediction] = {}
+    for name, what in learnt.items():
+        offered.update(FAMILIES[name].predict(batch, backtest, what))
+    return chosen(batch, backtest, members, offered)
+
+
+def chosen(batch: Batch, backtest: Backtest, members: Mapping[str, Prediction], offered: Mapping[str, Prediction]) -> Blend:
+    """The members with each offered one, in turn, in the series where it pays."""
+    current = dict(members)
+    for name, prediction in offered.items():
+        without = combination.blend(batch, backtest, current)
+        with_it = combination.blend(batch, backtest, {**current, name: prediction})
+        windows = np.isfinite(without.errors).all(axis=2).sum(axis=1)
+        pays = (windows >= _LEAST_WINDOWS) & (pinball(with_it) < _WORTH * pinball(without))
+        mean = np.where(pays[:, None], prediction.mean, np.nan)
+        current[name] = Prediction(mean, np.where(pays[:, None, None], prediction.backtest, np.nan))
+    return combination.blend(batch, backtest, current)
+
+
+def pinball(blend: Blend) -> Floats:
+    """The mean pinball loss at LEVEL of each series' backtest, every window with the others' errors for its own quantile."""
+    with np.errstate(invalid="ignore"):
+        own = calibration.left_out_quantile(blend.errors, LEVEL)
+        left = blend.errors - own[:, :, None]
+        loss = np.where(left >= 0, LEVEL * left, (LEVEL - 1) * left)
+    known = np.isfinite(loss)
+    mean: Floats = np.where(known, loss, 0.0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    return mean
