@@ -17,7 +17,7 @@ _UNITS = {"min": "minutes", "h": "hours", "d": "days"}
 
 @app.callback()
 def group() -> None:
-    """Keeps `run` a command of its own while it is the only one."""
+    """Forecasts without Spark."""
 
 
 @app.command()
@@ -26,16 +26,23 @@ def run(
     out: Annotated[Path, typer.Option(help="Where the forecast is written (Parquet).")],
     freq: Annotated[str, typer.Option(help="Interval of the series, such as 15min or 1h.")] = "1h",
     horizon: Annotated[int, typer.Option(min=1, help="Steps ahead.")] = 24,
-    models: Annotated[str, typer.Option(help="Comma-separated: prophet, seasonal_naive.")] = "prophet,seasonal_naive",
-    country: Annotated[str, typer.Option(help="ISO 3166 code whose holidays count.")] = "",
+    models: Annotated[str, typer.Option(help="Families, comma-separated; empty: all that are cheap.")] = "",
+    events: Annotated[Path | None, typer.Option(help="CSV with name, start, end and, if wanted, shards and lift.")] = None,
+    country: Annotated[str, typer.Option(help="ISO 3166 code whose holidays count, such as US or US-CA.")] = "",
+    zone: Annotated[str, typer.Option(help="Time zone of the users, and of times without an offset.")] = "UTC",
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same file.")] = 0,
 ) -> None:
     """Forecast every series of a file: mean and quantiles, one row per series and step."""
-    from foreshard.forecast.file import forecast_file
+    from foreshard.forecast.file import Asked, forecast_file
 
     chosen = tuple(name.strip() for name in models.split(",") if name.strip())
-    count = forecast_file(series, out, _interval(freq), horizon, chosen, country, seed)
-    typer.echo(f"Forecast {count} series, {horizon} steps of {freq} each, into {out}.")
+    if models and not chosen:
+        raise ForeshardError("--models names none; leave it away for the default ones")
+    fallbacks = forecast_file(series, out, Asked(_interval(freq), horizon, chosen, country, zone, events, seed))
+    typer.echo(f"Forecast {sum(fallbacks.values())} series, {horizon} steps of {freq} each, into {out}.")
+    for reason, count in sorted(fallbacks.items()):
+        if reason:
+            typer.echo(f"{count} of them have a simpler forecast: {reason}.")
 
 
 def _interval(freq: str) -> timedelta:

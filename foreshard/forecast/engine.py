@@ -183,7 +183,7 @@ def _finished(
         factor, widening = events.lift(batch, options.horizon, calendar, fleet.effects)
         quantiles = np.maximum(factor * (mean + widening * (quantiles - mean)), 0.0)
         mean = mean * factor
-    models = ["fallback"] * len(batch)
+    models = [f"fallback: {reason}" for reason in cleaned.reasons]
     for row, described in zip(rows, whole.described(), strict=True):
         models[row] = described
     return Forecasts(tuple(models), mean, quantiles, errors, cleaned.reasons)

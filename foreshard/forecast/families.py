@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from foreshard.forecast.batch import Family
 from foreshard.forecast.batched_prophet import BatchedProphet
-from foreshard.forecast.naive import Naive
+from foreshard.forecast.naive import LAST_VALUE, PROFILE, SEASONAL_NAIVE
 from foreshard.forecast.prophet_family import ProphetFamily
 from foreshard.forecast.spar import Spar
 
-FAMILIES: Mapping[str, Family] = {f.name: f for f in (Naive(), Spar(), BatchedProphet(), ProphetFamily())}
-DEFAULT = ("naive", "spar")
+_ALL: tuple[Family, ...] = (SEASONAL_NAIVE, PROFILE, LAST_VALUE, Spar(), BatchedProphet(), ProphetFamily())
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
+DEFAULT = ("seasonal_naive", "profile", "last_value", "spar")

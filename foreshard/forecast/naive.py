@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction
 from foreshard.forecast.lags import Lags, lags_of
 
-SEASONAL = "seasonal_naive_168h"
 # How much of the last day's difference from the same day a week before is still there at the time forecast.
 _KEPT = 0.7
 _HOURS = 3
 
 
+@dataclass(frozen=True)
 class Naive:
-    """`seasonal_naive_24h` and `_168h`, the baselines; `daily_mean` and `weekly_mean` of several days and weeks; `shifted_week`
-    (last week moved to the level of the last day); `last_value` (the mean of the last three hours)."""
+    """A family of such forecasts, each a member."""
 
-    name = "naive"
-    is_cheap = True
+    name: str
+    members: tuple[str, ...]
+    is_cheap: bool = True
 
     def learn(self, sample: Batch, backtest: Backtest) -> None:
         """There is nothing to learn."""
 
     def predict(self, batch: Batch, backtest: Backtest, learnt: None) -> Mapping[str, Prediction]:
-        return {name: Prediction.of(made) for name, made in members(lags_of(batch, backtest)).items()}
+        lags = lags_of(batch, backtest)
+        return {member: Prediction.of(_MADE[member](lags)) for member in self.members}
 
 
-def members(lags: Lags) -> dict[str, Floats]:
-    """Each forecast at every origin, shape (series, origins, horizon)."""
-    recent = max(lags.day * _HOURS // 24, 1)
-    return {
-        "seasonal_naive_24h": lags.days_before(1),
-        SEASONAL: lags.last_week,
-        "daily_mean": lags.daily_mean,
-        "weekly_mean": lags.weekly_mean,
-        "shifted_week": lags.last_week + _KEPT * lags.spread(lags.change(lags.day, lags.week)),
-        "last_value": np.array(lags.spread(lags.level(recent))),
-    }
+def _shifted_week(lags: Lags) -> Floats:
+    """Last week moved to the level of the last day."""
+    return lags.last_week + _KEPT * lags.spread(lags.change(lags.day, lags.week))
+
+
+def _last_value(lags: Lags) -> Floats:
+    """The mean of the last three hours."""
+    return np.array(lags.spread(lags.level(max(lags.day * _HOURS // 24, 1))))
+
+
+_MADE: Mapping[str, Callable[[Lags], Floats]] = {
+    "seasonal_naive_24h": lambda lags: lags.days_before(1),
+    "seasonal_naive_168h": lambda lags: lags.last_week,
+    "daily_mean": lambda lags: lags.daily_mean,
+    "weekly_mean": lambda lags: lags.weekly_mean,
+    "shifted_week": _shifted_week,
+    "last_value": _last_value,
+}
+SEASONAL_NAIVE = Naive("seasonal_naive", ("seasonal_naive_24h", "seasonal_naive_168h"))
+PROFILE = Naive("profile", ("daily_mean", "weekly_mean", "shifted_week"))
+LAST_VALUE = Naive("last_value", ("last_value",))

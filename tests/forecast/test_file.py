@@ -46,8 +46,8 @@ def test_a_row_for_every_series_and_step_and_the_same_file_again(tmp_path: Path)
     assert str(made["ds"].dtype.tz) == "UTC"  # type: ignore[union-attr]
     for name, own in made.groupby("unique_id"):
         assert own["ds"].tolist() == pd.date_range("2013-11-16", periods=5, freq="h", tz="UTC").tolist(), name
-    assert set(made[made["unique_id"] == "short"]["model"]) == {"seasonal_naive"}
-    assert all("prophet" in model for model in made[made["unique_id"] == "x"]["model"])
+    assert set(made[made["unique_id"] == "short"]["model"]) == {"fallback: less than 7 days of history"}
+    assert not any("fallback" in model for model in made[made["unique_id"] == "x"]["model"])
     assert (np.diff(made[COLUMNS[4:]].to_numpy(), axis=1) >= 0).all()
 
 
@@ -57,8 +57,31 @@ def test_times_without_a_zone_are_taken_as_utc_and_models_can_be_chosen(tmp_path
     frame.assign(ds=frame["ds"].dt.tz_localize(None)).to_parquet(source)
     run(source, tmp_path / "out.parquet", "--models", "seasonal_naive", "--horizon", "2")
     made = pd.read_parquet(tmp_path / "out.parquet")
-    assert made["model"].tolist() == ["seasonal_naive"] * 2
+    assert all("seasonal_naive" in model and "spar" not in model for model in made["model"])
     assert made["ds"].tolist() == pd.date_range("2013-11-16", periods=2, freq="h", tz="UTC").tolist()
+
+
+def test_each_series_is_forecast_from_its_own_end_whatever_else_is_in_the_file(tmp_path: Path) -> None:
+    times = pd.date_range("2013-11-01", periods=24 * 21, freq="h", tz="UTC")
+    draw = np.random.default_rng(1)
+    many = [
+        pd.DataFrame({"unique_id": f"s{n}", "ds": times, "y": draw.poisson(20 + 10 * np.sin(np.arange(504) * np.pi / 12))})
+        for n in range(60)
+    ]
+    earlier = many[0].assign(unique_id="earlier").iloc[:-30]
+    half_past = many[1].assign(unique_id="half past", ds=times + pd.Timedelta(minutes=30))
+    pd.concat([*many, earlier, half_past]).to_parquet(tmp_path / "all.parquet")
+    run(tmp_path / "all.parquet", tmp_path / "out.parquet", "--horizon", "3")
+    made = pd.read_parquet(tmp_path / "out.parquet")
+    starts = made.groupby("unique_id")["ds"].min()
+    assert starts["s0"] == times[-1] + pd.Timedelta(hours=1)
+    assert starts["earlier"] == times[-30]
+    assert starts["half past"] == times[-1] + pd.Timedelta(hours=1, minutes=30)
+    pd.concat(many).to_parquet(tmp_path / "many.parquet")
+    run(tmp_path / "many.parquet", tmp_path / "alone.parquet", "--horizon", "3")
+    alone = pd.read_parquet(tmp_path / "alone.parquet")
+    same = made[made["unique_id"].isin(alone["unique_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +97,13 @@ def test_times_without_a_zone_are_taken_as_utc_and_models_can_be_chosen(tmp_path
             "not a time",
         ),
         (lambda f: pd.concat([pd.read_parquet(f)] * 2).to_parquet(f), (), "stands twice"),
-        (lambda f: None, ("--freq", "7min"), "not a whole number of --freq steps"),
+        (lambda f: None, ("--freq", "7min"), "not a whole number of steps of 00:07:00"),
+        (lambda f: None, ("--country", "ZZ"), "unknown country"),
+        (lambda f: None, ("--zone", "Mars/Olympus"), "unknown time zone"),
+        (lambda f: None, ("--events", "nowhere.csv"), "cannot read the events nowhere.csv"),
         (lambda f: None, ("--freq", "soon"), "is not an interval"),
         (lambda f: None, ("--models", "oracle"), "unknown models oracle"),
-        (lambda f: None, ("--models", ","), "unknown models"),
+        (lambda f: None, ("--models", ","), "--models names none"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(
