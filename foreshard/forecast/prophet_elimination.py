@@ -21,7 +21,7 @@ CHANGEPOINTS, CHANGEPOINT_RANGE = 25, 0.8
 # Prophet weighs the normal priors by σ², of at most 0.25 and mostly below 0.01. They are so wide that only columns of which
 # the history says nothing feel them, and those end at zero with any weight: so one weight does for all series, which lets
 # them share the factor.
-_RIDGE = 1e-4
+_RIDGE = 1e-6
 # Keeps ramps that no step tells apart from making the remaining system singular.
 _JITTER = 1e-9
 # Below this share of its square sum a column does not vary.
@@ -32,7 +32,7 @@ class Histories(NamedTuple):
     """One row a history. `lower`: Cholesky factor of the columns' products; `cross`: the ramps' products with the columns,
     that factor taken off; `gram`: what is left of the ramps' products with each other. A column is used as
     (column − shift) · factor, and not at all where its factor is 0. `knots` are steps; `ramps` says how many. `known` counts
-    steps. `slope` is one over the span of the known steps, in the unit of the time column."""
+    steps, `bounds` are the first and the last of them, and `slope` is one over their span in the time column's unit."""
 
     lower: Floats
     cross: Floats
@@ -42,6 +42,7 @@ class Histories(NamedTuple):
     knots: npt.NDArray[np.int64]
     ramps: npt.NDArray[np.int64]
     known: npt.NDArray[np.int64]
+    bounds: npt.NDArray[np.int64]
     slope: Floats
 
 
@@ -63,6 +64,7 @@ def empty_histories(count: int, columns: int) -> Histories:
         np.zeros((count, CHANGEPOINTS), np.int64),
         np.zeros(count, np.int64),
         np.zeros(count, np.int64),
+        np.zeros((count, 2), np.int64),
         np.zeros(count),
     )
 
@@ -124,6 +126,7 @@ def _scale(
     """How each column enters this history: time from 0 to 1, regressors standardised, what it cannot tell left out."""
     count = made.known[h]
     first, last = sums.positions[0], sums.positions[count - 1]
+    made.bounds[h, 0], made.bounds[h, 1] = first, last
     made.slope[h] = 1.0 / (columns[last, TIME] - columns[first, TIME])
     for i in range(columns.shape[1]):
         shift, factor = 0.0, 1.0
@@ -192,3 +195,29 @@ def _ramp(sums: Sums, column: int, end: int, knot: int, from_knot: float) -> flo
     """Σ (time − the knot's time) · column over the known steps from the knot to the end."""
     timed = sums.timed[end, column] - sums.timed[knot, column]
     return float(timed - from_knot * (sums.plain[end, column] - sums.plain[knot, column]))
+
+
+@compiled
+def restore(h: int, precision: Floats, made: Histories, products: Floats) -> None:
+    """Fills the products of all columns with each other as they were before the elimination: columns first, then ramps."""
+    width, ramps = len(precision), made.ramps[h]
+    lower = made.lower[h]
+    for i in range(width):
+        for j in range(i + 1):
+            value = 0.0
+            for k in range(j + 1):
+                value += lower[i, k] * lower[j, k]
+            value -= _RIDGE * precision[i] if i == j else 0.0
+            products[i, j], products[j, i] = value, value
+    for j in range(ramps):
+        row = made.cross[h, j]
+        for i in range(width):
+            value = 0.0
+            for k in range(i + 1):
+                value += lower[i, k] * row[k]
+            products[width + j, i], products[i, width + j] = value, value
+        for other in range(j + 1):
+            value = made.gram[h, j, other]
+            for k in range(width):
+                value += row[k] * made.cross[h, other, k]
+            products[width + j, width + other], products[width + other, width + j] = value, value

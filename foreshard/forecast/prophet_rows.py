@@ -7,15 +7,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from foreshard.forecast import laplace
+from foreshard.forecast import laplace, library_path
 from foreshard.forecast.batch import Floats
 from foreshard.forecast.compiled import compiled
 from foreshard.forecast.prophet_design import Columns
-from foreshard.forecast.prophet_elimination import CHANGEPOINTS, Histories, eliminate
+from foreshard.forecast.prophet_elimination import CHANGEPOINTS, Histories, eliminate, restore
 
 CHANGEPOINT_SCALE = 0.05
 # A history whose columns explain all but this share of its squares is fitted as if this were left: rounding is no noise.
 _LEAST_REST = 1e-12
+# Below this many known steps the library takes Newton's method, which does reach the optimum.
+_LIBRARY_STEPS = 100
+# A history explained this well has no noise to speak of, and the library's path no end.
+_LIBRARY_REST = 1e-8
 
 
 class Fits(NamedTuple):
@@ -38,6 +42,7 @@ def fit_rows(
     ends: npt.NDArray[np.int64],
     refitted: npt.NDArray[np.bool_],
     fewest: int,
+    as_library: bool,
     histories: Histories,
     fits: Fits,
 ) -> None:
@@ -45,12 +50,15 @@ def fit_rows(
 
     Rows are taken in `order`; neighbours of one `group` share a mask and hence their eliminations, unless they have columns
     of their own. Where `refitted` is False the fit before it is used on. Loads are 0 where not known.
+    `as_library`: the last fit ends where the library's would.
     """
     width = columns.shared.shape[1]
     own = columns.own.shape[2]
     table = np.empty((columns.shared.shape[0], width + own))
     table[:, :width] = columns.shared
     kind = columns.kind.copy()
+    size = width + own + CHANGEPOINTS if as_library else 0
+    products = np.zeros((size, size))
     current = -1
     for row in order:
         if own > 0:
@@ -59,7 +67,9 @@ def fit_rows(
         if own > 0 or group[row] != current:
             eliminate(table, kind, columns.precision, columns.least, known[row], ends, refitted, fewest, histories)
             current = group[row]
-        _fit_row(row, loads[row], table, ends, histories, fits)
+            if as_library:
+                restore(len(ends) - 1, columns.precision, histories, products)
+        _fit_row(row, loads[row], table, ends, columns.precision, products, histories, fits)
 
 
 @compiled
@@ -68,6 +78,8 @@ def _fit_row(
     loads: Floats,
     table: Floats,
     ends: npt.NDArray[np.int64],
+    precision: Floats,
+    products: Floats,
     histories: Histories,
     fits: Fits,
 ) -> None:
@@ -89,6 +101,9 @@ def _fit_row(
             ramps = histories.ramps[h]
             scale = largest if largest > 0.0 else 1.0
             effects, noise = _fit_history(h, ends[h], drawn, plain, timed, squares, scale, table, histories, deltas)
+            if last and len(products) > 0 and noise > 0.0:
+                pull = _pulls(h, ends[h], drawn, plain, timed, scale, table, histories)
+                noise = _as_library(h, loads, pull, squares, scale, precision, products, histories, effects, deltas, noise)
             _unscale(h, effects, deltas, scale, table, histories, weights)
             if last:
                 fits.effects[row], fits.noise[row], fits.deltas[row] = effects, noise, deltas
@@ -138,20 +153,16 @@ def _fit_history(
 ) -> tuple[Floats, float]:
     """The columns' coefficients and the noise, in the library's scaling; fills `deltas`, which it starts from."""
     lower, width, ramps = histories.lower[h], len(drawn), histories.ramps[h]
-    effects = (drawn - histories.shift[h] * drawn[0]) * histories.factor[h] / scale
+    raw = _pulls(h, end, drawn, plain, timed, scale, table, histories)
+    effects, pull = raw[:width].copy(), raw[width:].copy()
     for i in range(width):
         value = effects[i]
         for k in range(i):
             value -= lower[i, k] * effects[k]
         effects[i] = value / lower[i, i]
-    pull = np.empty(ramps)
     for j in range(ramps):
-        knot = histories.knots[h, j]
-        sums = (timed[end] - timed[knot]) - table[knot, 1] * (plain[end] - plain[knot])
-        value = sums * histories.slope[h] / scale
         for k in range(width):
-            value -= histories.cross[h, j, k] * effects[k]
-        pull[j] = value
+            pull[j] -= histories.cross[h, j, k] * effects[k]
     whole = squares / (scale * scale)
     rest = max(whole - (effects * effects).sum(), _LEAST_REST * whole)
     variance = 0.0
@@ -161,6 +172,55 @@ def _fit_history(
     effects -= deltas[:ramps] @ histories.cross[h, :ramps]
     _solve_transposed(lower, effects)
     return effects, np.sqrt(variance)
+
+
+@compiled
+def _pulls(
+    h: int, end: int, drawn: Floats, plain: Floats, timed: Floats, scale: float, table: Floats, histories: Histories
+) -> Floats:
+    """The scaled loads' products with the columns and then the ramps, as this history scales them."""
+    width = len(drawn)
+    made = np.empty(width + histories.ramps[h])
+    for i in range(width):
+        made[i] = (drawn[i] - histories.shift[h, i] * drawn[0]) * histories.factor[h, i] / scale
+    for j in range(histories.ramps[h]):
+        knot = histories.knots[h, j]
+        sums = (timed[end] - timed[knot]) - table[knot, 1] * (plain[end] - plain[knot])
+        made[width + j] = sums * histories.slope[h] / scale
+    return made
+
+
+@compiled
+def _as_library(
+    h: int,
+    loads: Floats,
+    pull: Floats,
+    squares: float,
+    scale: float,
+    precision: Floats,
+    products: Floats,
+    histories: Histories,
+    effects: Floats,
+    deltas: Floats,
+    noise: float,
+) -> float:
+    """Moves the coefficients from the optimum to where the library would have stopped, if it would; returns its noise."""
+    known, width, whole = histories.known[h], len(effects), squares / (scale * scale)
+    if known < _LIBRARY_STEPS or known * noise * noise <= _LIBRARY_REST * whole:
+        return noise
+    size = len(pull)
+    x, all_precision, weight = np.zeros(size + 1), np.zeros(size), np.zeros(size)
+    all_precision[:width] = precision
+    weight[width:] = 1.0 / CHANGEPOINT_SCALE
+    # The library starts with a line through the first and the last load, and a noise of 1.
+    x[0] = loads[histories.bounds[h, 0]] / scale
+    x[1] = loads[histories.bounds[h, 1]] / scale - x[0]
+    within = np.ascontiguousarray(products[:size, :size])
+    if not library_path.follow(library_path.Problem(within, pull, whole, float(known), all_precision, weight), x):
+        return noise
+    effects[:] = x[:width]
+    deltas[: size - width] = x[width:size]
+    return float(np.exp(x[size]))
 
 
 @compiled

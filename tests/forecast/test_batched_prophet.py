@@ -114,6 +114,27 @@ def test_it_forecasts_what_the_library_does_from_an_optimum_no_worse(drawn: Call
     assert max(apart) <= 0.01
 
 
+@pytest.mark.parametrize("drawn", [ordinary, gappy, driven])
+def test_on_request_it_stops_where_the_library_does(drawn: Callable[[], Batch]) -> None:
+    given = drawn()
+    backtest = backtest_of(given, DAY, 2, 168)
+    theirs = np.array([library(given, row)[1] for row in range(len(given))])
+    optimum, stopped = predict(given, backtest), predict(given, backtest, BatchedProphet(as_library=True))
+    largest = np.nanmax(given.values, axis=1)
+    apart = [np.abs(made.mean - theirs).mean(axis=1) / largest for made in (optimum, stopped)]
+    assert np.median(apart[1]) <= 0.001
+    assert apart[1].mean() <= apart[0].mean()
+    assert (stopped.mean != optimum.mean).any()
+    np.testing.assert_array_equal(stopped.backtest, optimum.backtest)
+
+
+def test_where_nothing_is_left_to_explain_or_little_is_known_the_optimum_stands() -> None:
+    short, plain = batch(loads(2, 90)), batch(np.full((1, 504), 4.0))
+    family = BatchedProphet(as_library=True)
+    np.testing.assert_array_equal(predict(short, Backtest((), DAY), family).mean, mean(short))
+    np.testing.assert_array_equal(predict(plain, Backtest((), DAY), family).mean, mean(plain))
+
+
 def test_the_design_is_the_librarys() -> None:
     given = batch(loads(1))
     model, _ = library(given)
@@ -167,13 +188,14 @@ def test_a_windows_forecast_is_the_forecast_from_the_history_before_it(drawn: Ca
         assert np.isfinite(alone[1:]).all()
 
 
+@pytest.mark.parametrize("family", [FAMILY, BatchedProphet(as_library=True)])
 @pytest.mark.parametrize("drawn", [ordinary, gappy, driven])
-def test_a_row_depends_on_itself_alone(drawn: Callable[[], Batch]) -> None:
+def test_a_row_depends_on_itself_alone(drawn: Callable[[], Batch], family: BatchedProphet) -> None:
     given = drawn()
     backtest = backtest_of(given, DAY, 3, 168)
-    together = predict(given, backtest)
+    together = predict(given, backtest, family)
     for row in range(len(given)):
-        alone = predict(given.take([row]), backtest)
+        alone = predict(given.take([row]), backtest, family)
         np.testing.assert_allclose(alone.mean[0], together.mean[row], rtol=1e-9)
         np.testing.assert_allclose(alone.backtest[0], together.backtest[row], rtol=1e-9)
 
@@ -237,10 +259,11 @@ spoilt = st.floats(-1e12, 1e12) | st.sampled_from([float("nan"), float("inf"), 0
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_values_it_neither_raises_nor_says_infinity(values: list[float], horizon: int) -> None:
     given = batch(np.array([values, [1.0 + i % 24 for i in range(len(values))]]))
-    made = predict(given, backtest_of(given, horizon, 5, 48))
-    assert made.mean.shape == (2, horizon)
-    assert not np.isinf(made.mean[0]).any()
-    assert np.isfinite(made.mean[1]).all()
+    for family in (FAMILY, BatchedProphet(as_library=True)):
+        made = predict(given, backtest_of(given, horizon, 5, 48), family)
+        assert made.mean.shape == (2, horizon)
+        assert not np.isinf(made.mean[0]).any()
+        assert np.isfinite(made.mean[1]).all()
 
 
 def test_refitting_less_often_keeps_the_forecast_and_the_windows_it_refits() -> None:
