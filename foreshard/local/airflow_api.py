@@ -151,21 +151,33 @@ class AirflowApi:
                 self._request("PATCH", path, json=chosen)
             time.sleep(_POLL_SECONDS)
 
+    def page(self, path: str) -> str:
+        """A page of a plugin, as a browser that is logged in gets it."""
+        response = self._authorized("GET", path)
+        if response.is_error:
+            raise ForeshardError(f"Airflow refused {path} with {response.status_code}: {_detail(response)}")
+        return response.text
+
     def _get(self, path: str, **parameters: Any) -> dict[str, Any]:
         found = self._request("GET", path, params=parameters)
         assert found is not None
         return found
 
     def _request(self, method: str, path: str, missing_ok: bool = False, **content: Any) -> dict[str, Any] | None:
-        response = self._send(method, path, **content)
-        if response.status_code == 401:
-            self._log_in()
-            response = self._send(method, path, **content)
+        response = self._authorized(method, path, **content)
         if response.status_code == 404 and missing_ok:
             return None
         if response.is_error:
             raise ForeshardError(f"Airflow refused {method} {path} with {response.status_code}: {_detail(response)}")
         return dict(response.json()) if response.content else {}
+
+    def _authorized(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """The answer, after a log-in if there was none yet."""
+        response = self._send(method, path, **content)
+        if response.status_code == 401:
+            self._log_in()
+            response = self._send(method, path, **content)
+        return response
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         # Only reads are sent again: a trigger that was lost on the way may have started its run.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -160,5 +161,8 @@ def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop
     assert (loop.plan_state(), loop.epoch()) == ("done", 2)
 
     loop.wait(lambda: all(run.state == "success" for run in loop.api.runs()), "all runs to end")
+    newest = loop.api.runs("aggregate")[0]
+    report = loop.api.page(f"/foreshard/quality/aggregate/{quote(newest.run_id, safe='')}/")
+    assert "usage_record" in report, "what the run's tab shows"
     versions = {replica.applied_version for replica in store.read_replicas(loop.url, loop.settings.pool_id)}
     assert len(versions) == 1, "every copy has followed its source to one version"
