@@ -23,7 +23,7 @@ data-docs: setup ## the reports of all checks, as pages that need no network
 # Paths of real data go through: make benchmark-forecast M4=m4_hourly.parquet TRACES=traces OUT=figures.json
 benchmark-forecast: ## forecasts beside their rivals, on drawn series or on M4=file TRACES=folder
 	@scripts/setup.sh ml stats
-	@$(BIN)/python -m benchmarks.forecast $(if $(M4),--m4 $(M4)) $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT))
+	@$(BIN)/python -m benchmarks.forecast $(if $(M4),--m4 $(M4)) $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2
