@@ -1,4 +1,4 @@
-"""Prophet's own model for all series on one grid at once: the same optimum as the library's, a thousand times cheaper.
+"""Prophet's own model for all series on one grid at once: the optimum that the library seeks, thousands of times cheaper.
 
 The model: a piecewise-linear trend with 25 possible changepoints in the first 80 % of the history under a Laplace prior of
 scale 0.05, Fourier seasonalities for the day, the week and (from two years on) the year, and regressors, holidays among
@@ -11,11 +11,12 @@ by an active set, and the noise by a fixed point in closed form. The windows of 
 with its own scaling and changepoints, all from one pass over the steps.
 
 Unknown steps are left out as the library does, changepoints and time scale being those of the known ones: series with the
-same unknown steps share the work as others do, and one with a mask of its own, or regressors of its own, costs some tenths
-of a millisecond more. There is no imputation.
+same unknown steps share the work as others do, and one with a mask of its own, or regressors of its own, costs some three
+times as much. There is no imputation.
 
-Where it differs from the library: it finds the optimum where L-BFGS stops short of it; a regressor that was constant in a
-history is left out instead of sharing the level with the constant; the normal priors are weighed alike for all series.
+Where it differs from the library: it finds the optimum where L-BFGS stops short of it (unless asked to stop there too, see
+library_path); a regressor that was constant in a history is left out instead of sharing the level with the constant; the
+normal priors are weighed alike for all series.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class BatchedProphet:
     def predict(self, batch: Batch, backtest: Backtest, learnt: Any = None) -> Mapping[str, Prediction]:
         """NaN for a series (or a window's history) with less than two days of known steps, or less than ten.
 
-        Time: about 0.1 ms a series with 504 steps, and 15 µs for each window.
+        Time: about 0.02 ms a series of 504 steps and 6 µs a window; with a mask or regressors of its own 0.06 ms and 15 µs.
+        The first call in a new installation compiles for half a minute.
         """
         ends = np.array([*backtest.starts, batch.steps], dtype=np.int64)
         refitted = np.zeros(len(ends), dtype=np.bool_)

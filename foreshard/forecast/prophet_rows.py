@@ -169,7 +169,8 @@ def _fit_history(
     if rest > 0.0:
         gram = histories.gram[h, :ramps, :ramps]
         variance = laplace.fit(gram, pull, rest, histories.known[h], CHANGEPOINT_SCALE, deltas[:ramps])
-    effects -= deltas[:ramps] @ histories.cross[h, :ramps]
+    for j in range(ramps):
+        effects -= deltas[j] * histories.cross[h, j]
     _solve_transposed(lower, effects)
     return effects, np.sqrt(variance)
 
