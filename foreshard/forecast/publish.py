@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from foreshard.checks.gate import require
 from foreshard.errors import ForeshardError
-from foreshard.forecast import fleet, pooling
+from foreshard.forecast import fleet, packing
+from foreshard.forecast.engine import Options
+from foreshard.forecast.history import Span, span_of
+from foreshard.forecast.patterns import query_patterns
+from foreshard.forecast.pooling import Pooling
 from foreshard.lake import delta, log
 from foreshard.lake.tables import CALIBRATION_STATE, LOAD_FORECAST, QUERY_PATTERN
 from foreshard.settings import Settings
@@ -35,24 +40,35 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
         return {"origin": origin.isoformat(), "skipped": "this origin and input are already forecast"}
 
     load = fleet.with_shard(delta.read(spark, source, version), spark, isolated)
-    shard_ids = spark.range(settings.slots).select(F.col("id").cast("int").alias("shard_id"))
-    if isolated:
-        shard_ids = shard_ids.union(spark.createDataFrame([(s,) for s in isolated.values()], "shard_id int"))
-    fitted = fleet.fit(fleet.shard_series(load, shard_ids, settings, origin), settings, origin).persist()
+    span = _span(load, settings, origin)
+    shards = [*range(settings.slots), *isolated.values()]
+    shard_ids = spark.createDataFrame(pa.table({"shard_id": pa.array(shards, pa.int32())}))
+    packed = packing.pack(load, shard_ids, span, len(shards)).persist()
+    made: DataFrame | None = None
     try:
-        errors = fleet.pooled_errors(fitted)
-        factor = pooling.common_factor(errors)
-        z, coverage = pooling.calibrate(errors, factor, settings.forecast.seed)
-        rows = fleet.as_load_forecast(fitted, settings, origin, factor, version).persist()
+        options = Options(span.horizon, country=settings.forecast.country, seed=settings.forecast.seed)
+        model = fleet.learn(packed, shards, span, options)
+        made = fleet.forecast(packed, model).persist()
+        rows = fleet.as_load_forecast(made, span, version)
         summary = _forecast_summary(rows, settings)
         require("load_forecast", summary, settings)
-        _write_patterns(spark, settings, rows, isolated, origin)
-        _write_calibration(spark, settings, origin, z, coverage, errors.size)
+        _write_patterns(spark, settings, fleet.intervals(spark, span), isolated, origin)
+        _write_calibration(spark, settings, origin, model.pooling)
+        z = model.pooling.z
         delta.replace_where(rows, path, _origin_condition(origin), {**inputs, "z": z})
-        fallbacks = rows.where("fallback_reason <> ''").select("shard_id", "fallback_reason").distinct().count()
+        fallbacks = made.where("fallback_reason <> ''").count()
         return {"origin": origin.isoformat(), "shards": int(summary["shards"].iloc[0]), "fallbacks": fallbacks, "z": z}
     finally:
-        fitted.unpersist()
+        packed.unpersist()
+        if made is not None:
+            made.unpersist()
+
+
+def _span(load: DataFrame, settings: Settings, origin: datetime) -> Span:
+    history = timedelta(days=settings.forecast.history_days)
+    first = packing.first_load(load, origin - history, origin)
+    grain = timedelta(minutes=settings.forecast.grain_minutes)
+    return span_of(origin, first, grain, history, timedelta(hours=settings.forecast.horizon_hours))
 
 
 def _as_json(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +100,10 @@ def _forecast_summary(rows: DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def _write_patterns(
-    spark: SparkSession, settings: Settings, rows: DataFrame, isolated: dict[str, int], origin: datetime
+    spark: SparkSession, settings: Settings, intervals: DataFrame, isolated: dict[str, int], origin: datetime
 ) -> None:
     observed = fleet.with_shard(delta.read(spark, settings.table("query_pattern_observed")), spark, isolated)
-    patterns = fleet.query_patterns(observed, rows.select("shard_id", "interval_start").distinct(), origin).persist()
+    patterns = query_patterns(observed, intervals, origin).persist()
     try:
         sums = patterns.groupBy("shard_id", "interval_start").agg(F.sum("probability").alias("total"))
         bounds: pd.DataFrame = sums.agg(
@@ -102,11 +118,9 @@ def _write_patterns(
         patterns.unpersist()
 
 
-def _write_calibration(
-    spark: SparkSession, settings: Settings, origin: datetime, z: float, coverage: float, count: int
-) -> None:
-    frame = pd.DataFrame([{"origin": origin, "z": z, "coverage": coverage, "intervals": int(count)}])
-    require("calibration_state", frame, settings)
-    rows = spark.createDataFrame([(origin, z, coverage, int(count))], CALIBRATION_STATE.schema)
+def _write_calibration(spark: SparkSession, settings: Settings, origin: datetime, learnt: Pooling) -> None:
+    row = {"origin": origin, "z": learnt.z, "coverage": learnt.coverage, "intervals": learnt.errors}
+    require("calibration_state", pd.DataFrame([row]), settings)
+    rows = spark.createDataFrame([tuple(row.values())], CALIBRATION_STATE.schema)
     where = f"origin = TIMESTAMP'{origin.replace(tzinfo=None).isoformat(sep=' ')}'"
     delta.replace_where(rows, CALIBRATION_STATE.ensure(spark, settings), where, {"origin": origin.isoformat()})

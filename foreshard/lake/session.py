@@ -9,6 +9,7 @@ import time
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from foreshard.lake.workers import environment
 from foreshard.settings import Settings
 
 
@@ -41,8 +42,13 @@ def session(settings: Settings, name: str) -> SparkSession:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
+    workers = environment(settings)
+    defaults |= {f"spark.executorEnv.{name}": value for name, value in workers.items()}
     for key, value in defaults.items():
         conf.setIfMissing(key, value)
+    # Before a compiled function is loaded here: driver and local workers then share what is compiled.
+    for name in workers.keys() & {"NUMBA_CACHE_DIR"}:
+        os.environ.setdefault(name, workers[name])
     # Not a default: days and hours are UTC wherever they are told apart.
     conf.set("spark.sql.session.timeZone", "UTC")
     if not submitted:

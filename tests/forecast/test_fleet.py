@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tables import records, rows, version
 
-from foreshard.forecast.combine import Options, forecast
-from foreshard.forecast.fleet import _shard_seed
+from foreshard.forecast import engine, pooling
+from foreshard.forecast.batch import Batch, Floats
+from foreshard.forecast.engine import Forecasts, Options
 from foreshard.forecast.publish import forecast_load
-from foreshard.forecast.series import Series
 from foreshard.lake import delta
 from foreshard.lake.tables import QUERY_LOAD, QUERY_PATTERN_OBSERVED
 from foreshard.learning.outcomes import learn
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.spark
 DAYS = 15
 START = datetime(2013, 11, 4, tzinfo=UTC)
 ORIGIN = START + timedelta(days=DAYS)
+QUANTILES = ("q05", "q10", "q50", "q90", "q95", "q99")
 HOT, HOT_SHARD = "hot", 8  # an entity of slot 0, isolated into a shard of its own
 ISOLATED = {HOT: HOT_SHARD}
 
@@ -37,13 +38,17 @@ def requests(slot: int, hour: int) -> int:
 
 
 def load_rows(first: int, last: int) -> list[tuple[Any, ...]]:
-    """Slot 0 has its rest and an isolated entity, slot 1 only its rest, slot 2 two days, slot 3 a constant load."""
+    """Slot 0 has its rest and an isolated entity, slot 1 only its rest, slot 2 two days, slot 3 a constant load; slot 4 has
+    been silent for ten days, and slot 5 has a load that no double holds exactly in one hour."""
     made: list[tuple[Any, ...]] = []
     for hour in range(first, last):
         time = START + timedelta(hours=hour)
         loads = [(0, "", requests(0, hour)), (0, HOT, requests(5, hour)), (1, "", requests(1, hour)), (3, "", 3600)]
         if hour >= 24 * (DAYS - 2):
             loads.append((2, "", requests(2, hour)))
+        if hour < 24 * (DAYS - 10):
+            loads.append((4, "", requests(4, hour)))
+        loads.append((5, "", 10**12 + 1 if hour == 100 else requests(5, hour)))
         made += [(s, e, time, n, Decimal(n), n * 10, 0, [(1, n)], time.date()) for s, e, n in loads]
     return made
 
@@ -80,21 +85,39 @@ def made(spark: Any, lake: Settings) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.parametrize(("shard", "slot"), [(0, 0), (1, 1), (HOT_SHARD, 5)])
-def test_a_shard_is_forecast_as_its_series_alone(
-    made: dict[int, list[dict[str, Any]]], lake: Settings, shard: int, slot: int
-) -> None:
-    values = np.array([requests(slot, hour) / 3600 for hour in range(24 * DAYS)])
+def values_of(shard: int) -> Floats:
+    """The packed series of a shard: float32, NaN before its first load."""
+    found = np.full(24 * DAYS, np.nan)
+    for slot, entity, time, _, load, *_ in load_rows(0, 24 * DAYS):
+        if (HOT_SHARD if entity == HOT else slot) == shard:
+            found[int((time - START) / timedelta(hours=1))] = float(load) / 3600
+    silent = np.isnan(found)
+    known = ~silent
+    first = int(known.argmax()) if known.any() else 0
+    found[first:][silent[first:]] = 0.0
+    return found.astype(np.float32).astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def alone(lake: Settings) -> Forecasts:
+    """The forecast of all nine shards in one process."""
+    batch = Batch(tuple(map(str, range(9))), START, timedelta(hours=1), np.stack([values_of(shard) for shard in range(9)]))
+    return engine.forecast_all(batch, Options(lake.forecast.horizon_hours))
+
+
+def test_spark_and_one_process_say_the_same(made: dict[int, list[dict[str, Any]]], alone: Forecasts, lake: Settings) -> None:
     horizon = lake.forecast.horizon_hours
-    alone = forecast(Series(START, timedelta(hours=1), values), Options(horizon, "", _shard_seed(0, shard)))
-    assert [r["model"] for r in made[shard]] == [alone.model] * horizon
-    assert [r["mean"] for r in made[shard]] == pytest.approx(alone.mean.tolist(), rel=1e-6)
-    for level, name in enumerate(("q05", "q10", "q50", "q90", "q95", "q99")):
-        assert [r[name] for r in made[shard]] == pytest.approx(alone.quantiles[level].tolist(), rel=1e-6)
-    assert [r["interval_start"].replace(tzinfo=UTC) for r in made[shard]] == [
-        ORIGIN + timedelta(hours=h) for h in range(horizon)
-    ]
-    assert all(r["spread_own"] > 0 for r in made[shard])
+    own, common = pooling.by_step(alone.errors, alone.quantiles, pooling.learn(alone.errors, 0).factors)
+    for shard, rows_of_shard in made.items():
+        assert {r["model"] for r in rows_of_shard} == {alone.model[shard]}
+        assert {r["fallback_reason"] for r in rows_of_shard} == {alone.fallback_reason[shard]}
+        for name, expected in (("mean", alone.mean), *zip(QUANTILES, alone.quantiles, strict=True), ("spread_own", own)):
+            said = [r[name] for r in rows_of_shard]
+            assert said == pytest.approx(expected[shard].tolist(), rel=1e-6, abs=1e-12), (shard, name)
+        said = np.array([r["spread_common"] for r in rows_of_shard])
+        np.testing.assert_allclose(said, common[shard], rtol=1e-6, atol=1e-9)
+        times = [r["interval_start"].replace(tzinfo=UTC) for r in rows_of_shard]
+        assert times == [ORIGIN + timedelta(hours=h) for h in range(horizon)]
 
 
 def test_shards_that_cannot_be_fitted_say_why_and_stop_nobody(made: dict[int, list[dict[str, Any]]]) -> None:
@@ -102,13 +125,27 @@ def test_shards_that_cannot_be_fitted_say_why_and_stop_nobody(made: dict[int, li
     assert reasons == {
         0: {""},
         1: {""},
-        2: {"less than 14 days of history"},
+        2: {"less than 7 days of history"},
         3: {"the history is constant"},
-        **{shard: {"no load in the history"} for shard in (4, 5, 6, 7)},
+        4: {"no load in the last 7 days"},
+        5: {""},
+        6: {"no load in the history"},
+        7: {"no load in the history"},
         HOT_SHARD: {""},
     }
     assert {r["mean"] for r in made[3]} == {1.0}
     assert {r["mean"] for r in made[4]} == {0.0}
+    assert {r["q99"] for r in made[6]} == {0.0}
+    assert all(r["mean"] > 0 and r["spread_own"] > 0 for shard in (0, 1, 2, HOT_SHARD) for r in made[shard])
+
+
+def test_a_repeat_from_nothing_writes_the_same_rows(spark: Any, made: Any, lake: Settings) -> None:
+    names = ("load_forecast", "query_pattern", "calibration_state")
+    before = {name: rows(lake, name) for name in names}
+    for name in names:
+        shutil.rmtree(lake.table(name))
+    forecast_load(spark, lake, ISOLATED)
+    assert {name: rows(lake, name) for name in names} == before
 
 
 def test_what_queries_ask_for_adds_up_to_1_for_every_shard_and_interval(made: Any, lake: Settings) -> None:
