@@ -10,7 +10,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from foreshard.errors import ForeshardError
 from foreshard.lake import log
@@ -29,6 +29,13 @@ def create(
     for key, value in (properties or {}).items():
         builder = builder.property(key, value)
     builder.execute()
+
+
+def add_columns(spark: SparkSession, path: str, fields: Sequence[StructField]) -> None:
+    """Adds columns, null in the rows that are there; does nothing if there are none to add."""
+    if fields:
+        columns = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in fields)
+        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
 
 
 def read(spark: SparkSession, path: str, version: int | None = None) -> DataFrame:

@@ -17,7 +17,7 @@ from deltalake.transaction import AddAction, CommitProperties, PostCommitHookPro
 from foreshard.errors import ForeshardError
 
 # Commits that move rows between files or clean up: they leave the rows as they were.
-_WITHOUT_CHANGE = {"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "FSCK"}
+_WITHOUT_CHANGE = {"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD COLUMNS", "FSCK"}
 # The log is read in steps, because what is looked for is almost always in the last commits.
 _STEPS = (10, 100, None)
 
@@ -135,19 +135,27 @@ def commit_files(
 
     Raises ForeshardError if anyone committed after `version`: what was worked out from it no longer holds.
     """
-    table = DeltaTable(path, version=version)
     try:
-        table.create_write_transaction(
-            [*added, *removed],
-            "append",
-            table.schema(),
-            list(table.metadata().partition_columns),
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": packed(metadata)}, max_commit_retries=0),
-            # What of the log is no longer needed is for maintenance to say, which knows the pins.
-            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
-        )
+        _commit(DeltaTable(path, version=version), [*added, *removed], metadata, retries=0)
     except CommitFailedError:
         raise ForeshardError(
             f"{path}: another writer committed after version {version}, so nothing was committed; run again"
         ) from None
     return version + 1
+
+
+def say(path: str, metadata: Mapping[str, Any]) -> None:
+    """Commits words alone, for `newest_commit` to find; the rows stay as they are, whoever commits beside."""
+    _commit(DeltaTable(path), [], metadata, retries=15)
+
+
+def _commit(table: DeltaTable, actions: list[AddAction | RemoveAction], metadata: Mapping[str, Any], retries: int) -> None:
+    table.create_write_transaction(
+        actions,
+        "append",
+        table.schema(),
+        list(table.metadata().partition_columns),
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": packed(metadata)}, max_commit_retries=retries),
+        # What of the log is no longer needed is for maintenance to say, which knows the pins.
+        post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+    )

@@ -27,11 +27,15 @@ class Table:
         return StructType.fromDDL(self.columns)
 
     def ensure(self, spark: SparkSession, settings: Settings) -> str:
-        """Creates the table if it is missing; returns its path."""
+        """Creates the table if it is missing, adds columns that it had not yet when it was made; returns its path."""
         path = settings.table(self.name)
-        if log.opened(path) is None:
+        present = log.opened(path)
+        if present is None:
             skipping = {"delta.dataSkippingStatsColumns": ",".join(self.skipping)} if self.skipping else {}
             delta.create(spark, path, self.schema, self.partition, dict(self.properties) | skipping)
+        else:
+            names = {field.name for field in present.schema().fields}
+            delta.add_columns(spark, path, [field for field in self.schema.fields if field.name not in names])
         return path
 
 
@@ -98,7 +102,7 @@ QUERY_PATTERN = Table(
 FORECAST_SCORE = Table(
     "forecast_score",
     "shard_id int, interval_start timestamp, origin timestamp, model string, horizon_steps int, actual double, mean double, "
-    "q95 double, naive double, day date",
+    "q05 double, q10 double, q50 double, q90 double, q95 double, q99 double, naive double, day date",
     ("day",),
 )
 NODE_CORRECTION = Table(

@@ -178,8 +178,9 @@ def _opened(stored: Any, grain_minutes: int) -> duckdb.DuckDBPyConnection:
     )
     database.execute(
         f"CREATE VIEW score AS SELECT *, {_HEAVIEST}, CASE {bounds} ELSE '{BEYOND}' END AS bucket, {losses}, "
-        # Not of scores written before there was a median: then the mean stands for it.
-        "abs(actual - mean) AS error, abs(actual - naive) AS naive_error, coalesce(q99, q95) > coalesce(q50, mean) AS has_spread "
+        "abs(actual - mean) AS error, abs(actual - naive) AS naive_error, "
+        # Scores of before there was a median: then the mean stands for it.
+        "coalesce(q99, q95) > coalesce(q50, mean) AS has_spread "
         f"FROM (SELECT {columns} FROM stored)"
     )
     return database

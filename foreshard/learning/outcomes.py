@@ -1,4 +1,4 @@
-"""Scores of published forecasts and corrections per node, from the loads and query records that came since.
+"""Scores of published forecasts, what is learnt from them, and corrections per node, from what came since.
 
 Scored intervals are those complete since the last run; a run rewrites them whole, so repeating it changes nothing.
 """
@@ -6,10 +6,12 @@ Scored intervals are those complete since the last run; a run rewrites them whol
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pandas as pd
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from foreshard.checks.gate import require
@@ -17,6 +19,8 @@ from foreshard.errors import ForeshardError
 from foreshard.forecast.fleet import with_shard
 from foreshard.lake import delta, log
 from foreshard.lake.tables import FORECAST_SCORE, LOAD_FORECAST, NODE_CORRECTION
+from foreshard.learning.evaluation import QUANTILES
+from foreshard.learning.learnt import learn_of_days
 from foreshard.settings import Settings
 
 # A correction is a factor on a node's predicted load. Each run moves it by at most this much, and it decays toward 1.
@@ -27,14 +31,18 @@ CORRECTION_HOURS = 6
 
 
 def learn(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> dict[str, Any]:
-    """Scores forecasts up to the watermark and corrects nodes; raises ForeshardError if nothing was aggregated yet."""
+    """Scores forecasts up to the watermark, learns from the days that are over, and corrects nodes.
+
+    Raises ForeshardError if nothing was aggregated yet.
+    """
     said = log.newest_commit(settings.table("query_load"), "complete_to")
     if not said:
         raise ForeshardError("there is no query_load to learn from; run the aggregate job first")
     upto = datetime.fromisoformat(said["complete_to"])
     scored = _score(spark, settings, isolated, upto)
+    learnt = learn_of_days(settings, upto)
     corrected = _correct(spark, settings, upto)
-    return {"upto": upto.isoformat(), "scored": scored, "corrected_nodes": corrected}
+    return {"upto": upto.isoformat(), "scored": scored, "corrected_nodes": corrected, **learnt.as_metadata()}
 
 
 def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], upto: datetime) -> int:
@@ -52,9 +60,9 @@ def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], up
         summary: pd.DataFrame = rows.agg(
             F.count("*").alias("rows"),
             F.coalesce(F.sum(F.when(F.col("actual").isNull(), 1).otherwise(0)), F.lit(0)).alias("rows_without_actual"),
-            F.coalesce(F.sum(F.when(F.isnan("mean") | (F.col("mean") < 0), 1).otherwise(0)), F.lit(0)).alias("bad_values"),
+            F.coalesce(F.sum(F.when(_is_bad(), 1).otherwise(0)), F.lit(0)).alias("bad_values"),
             (F.count("*") - F.countDistinct("shard_id", "interval_start", "origin")).alias("repeated_keys"),
-            F.avg(F.when(F.col("actual") <= F.col("q95"), 1.0).otherwise(0.0)).alias("coverage_95"),
+            *[_covered(f"q{level}").alias(f"coverage_{level}") for level in (95, 99)],
         ).toPandas()
         require("forecast_score", summary, settings)
         hours = [start + timedelta(hours=h) for h in range(int((upto - start) / timedelta(hours=1)))]
@@ -65,6 +73,18 @@ def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], up
         rows.unpersist()
 
 
+def _is_bad() -> Column:
+    """Whether the mean or a quantile is no number, or below zero."""
+    bad = [F.col(name).isNull() | F.isnan(name) | (F.col(name) < 0) for name in ("mean", *QUANTILES)]
+    return reduce(or_, bad)
+
+
+def _covered(quantile: str) -> Column:
+    """The share of outcomes at or below it, of the forecasts that have a spread; null without any."""
+    held = F.when(F.col("actual") <= F.col(quantile), 1.0).otherwise(0.0)
+    return F.avg(F.when(F.col("q99") > F.col("q50"), held))
+
+
 def _first_forecast(spark: SparkSession, path: str, default: datetime) -> datetime:
     first = delta.read(spark, path).agg(F.date_trunc("hour", F.min("interval_start")).alias("first")).first()["first"]
     return first.replace(tzinfo=UTC) if first else default
@@ -73,10 +93,13 @@ def _first_forecast(spark: SparkSession, path: str, default: datetime) -> dateti
 def scores(spark: SparkSession, settings: Settings, isolated: dict[str, int], start: datetime, upto: datetime) -> DataFrame:
     """Every forecast of the intervals start ≤ t < upto beside what came and what the seasonal naive would have said.
 
-    Loads are weighted requests per second; `naive` is the load at the same time a week before. Columns of `forecast_score`.
+    Loads are weighted requests per second, as they came: an outage counts. `naive` is the load at the same time a week before,
+    null if no load is known that old. Columns of `forecast_score`.
     """
     seconds = settings.forecast.grain_minutes * 60
-    load = with_shard(delta.read(spark, settings.table("query_load")), spark, isolated)
+    stored = delta.read(spark, settings.table("query_load"))
+    first = stored.agg(F.min("interval_start").alias("first_load"))
+    load = with_shard(stored, spark, isolated)
     reach = load.where((F.col("interval_start") >= F.lit(start - timedelta(days=7))) & (F.col("interval_start") < F.lit(upto)))
     rates = reach.groupBy("shard_id", "interval_start").agg((F.sum("load") / seconds).cast("double").alias("rate")).persist()
     week_ago = rates.select(
@@ -86,7 +109,8 @@ def scores(spark: SparkSession, settings: Settings, isolated: dict[str, int], st
     forecasts = delta.read(spark, LOAD_FORECAST.ensure(spark, settings)).where(due)
     keys = ["shard_id", "interval_start"]
     steps = (F.unix_timestamp("interval_start") - F.unix_timestamp("origin")) / seconds + 1
-    joined = forecasts.join(rates, keys, "left").join(week_ago, keys, "left")
+    joined = forecasts.join(rates, keys, "left").join(week_ago, keys, "left").crossJoin(F.broadcast(first))
+    has_naive = F.col("interval_start") - F.expr("INTERVAL 7 DAYS") >= F.col("first_load")
     return joined.select(
         *keys,
         "origin",
@@ -94,8 +118,8 @@ def scores(spark: SparkSession, settings: Settings, isolated: dict[str, int], st
         steps.cast("int").alias("horizon_steps"),
         F.coalesce("rate", F.lit(0.0)).alias("actual"),
         "mean",
-        "q95",
-        F.coalesce("naive", F.lit(0.0)).alias("naive"),
+        *QUANTILES,
+        F.when(has_naive, F.coalesce("naive", F.lit(0.0))).alias("naive"),
         F.to_date("interval_start").alias("day"),
     )
 

@@ -1,0 +1,111 @@
+"""Scoring on Spark: every quantile is kept, tables of before gain the columns, and what is learnt of a day is learnt once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from tables import records, rows, version
+
+from foreshard.forecast.batch import LEVELS
+from foreshard.lake import delta
+from foreshard.lake.tables import FORECAST_SCORE, LOAD_FORECAST, QUERY_LOAD, QUERY_RECORD, Table
+from foreshard.learning.drift import Drift
+from foreshard.learning.evaluation import QUANTILES, evaluate, stored_scores
+from foreshard.learning.learnt import Learnt, read_learnt
+from foreshard.learning.outcomes import learn
+from foreshard.settings import Settings
+
+pytestmark = pytest.mark.spark
+
+START = datetime(2013, 11, 4, tzinfo=UTC)
+DAYS = 9
+OLD = Table(
+    "forecast_score",
+    "shard_id int, interval_start timestamp, origin timestamp, model string, horizon_steps int, actual double, mean double, "
+    "q95 double, naive double, day date",
+    ("day",),
+)
+
+
+def requests(slot: int, hour: int) -> int:
+    return 3600 * (5 + slot + hour % 24) if (hour + 1) % 50 else 0  # an outage now and then
+
+
+def write_load(spark: Any, settings: Settings, hours: int) -> None:
+    made = []
+    for hour in range(hours):
+        time = START + timedelta(hours=hour)
+        for slot in range(2):
+            if n := requests(slot, hour):
+                made.append((slot, "", time, n, Decimal(n), n, 0, [(1, n)], time.date()))
+    frame = spark.createDataFrame(made, QUERY_LOAD.schema).coalesce(1)
+    said = {"complete_to": (START + timedelta(hours=hours)).isoformat()}
+    delta.replace_all(frame, QUERY_LOAD.ensure(spark, settings), said)
+
+
+def write_forecasts(spark: Any, settings: Settings, days: int) -> None:
+    """A day's forecast from each midnight, whose quantiles are one below the load at 50 % and two above it from 90 % on."""
+    made = []
+    for hour in range(24 * days):
+        time = START + timedelta(hours=hour)
+        origin = START + timedelta(days=hour // 24)
+        for slot in range(2):
+            mean = 5.0 + slot + hour % 24
+            curve = [mean - 3, mean - 2, mean - 1, mean + 2, mean + 3, mean + 4]
+            made.append((slot, time, origin, "spar", mean, *curve, 1.0, [0.0], 1, "", origin.date()))
+    frame = spark.createDataFrame(made, LOAD_FORECAST.schema).coalesce(1)
+    delta.replace_all(frame, LOAD_FORECAST.ensure(spark, settings), {"input_version": 1})
+
+
+@pytest.fixture(scope="module")
+def lake(spark: Any, module_lake: Settings) -> Settings:
+    """A table of scores from before there were more quantiles than one, with a row of a day long past."""
+    QUERY_RECORD.ensure(spark, module_lake)
+    path = OLD.ensure(spark, module_lake)
+    then = START - timedelta(days=20)
+    old = spark.createDataFrame([(0, then, then, "prophet", 1, 1.0, 1.0, 2.0, 1.0, then.date())], OLD.schema)
+    delta.append(old, path, {"scored_to": START.isoformat()})
+    write_load(spark, module_lake, 24 * DAYS + 2)
+    write_forecasts(spark, module_lake, DAYS + 1)
+    return module_lake
+
+
+def test_a_table_of_before_gains_every_quantile_and_the_days_are_learnt_from_once(spark: Any, lake: Settings) -> None:
+    done = learn(spark, lake, {})
+    assert done["scored"] == 2 * (24 * DAYS + 2)
+    kept = records(lake, "forecast_score")
+    assert set(kept[0]) == set(FORECAST_SCORE.schema.names)
+    (old,) = [row for row in kept if row["model"] == "prophet"]
+    assert [old[name] for name in QUANTILES] == [None, None, None, None, 2.0, None]
+    for row in (row for row in kept if row["model"] == "spar"):
+        hour = round((row["interval_start"].replace(tzinfo=UTC) - START) / timedelta(hours=1))
+        actual = requests(row["shard_id"], hour) / 3600
+        assert row["actual"] == actual, "an outage is scored as it came"
+        assert [row[name] - row["mean"] for name in QUANTILES] == pytest.approx([-3, -2, -1, 2, 3, 4])
+        # Nothing is known of a week before the first load.
+        assert row["naive"] == (requests(row["shard_id"], hour - 168) / 3600 if hour >= 168 else None)
+        assert row["horizon_steps"] == hour % 24 + 1
+
+    found = evaluate(stored_scores(lake, 7), lake.forecast.grain_minutes)
+    outages = sum(1 for hour in range(24 * (DAYS - 6), 24 * DAYS + 2) if requests(0, hour) == 0)
+    share = outages / found.whole.intervals * 2
+    assert found.whole.covered == pytest.approx([share] * 3 + [1.0] * 3)
+
+    learnt = read_learnt(lake)
+    assert learnt == Learnt.of_metadata(done)
+    assert learnt.day == (START + timedelta(days=DAYS - 1)).date()
+    assert learnt.levels_used[LEVELS.index(0.5)] > 0.5, "the median is said too low"
+    assert learnt.levels_used[LEVELS.index(0.9)] < 0.9, "and the upper quantiles too high"
+    assert learnt.drift == Drift()
+
+    before, newest = rows(lake, "forecast_score"), version(lake, "forecast_score")
+    again = learn(spark, lake, {})
+    assert again | {"scored": done["scored"]} == done
+    assert rows(lake, "forecast_score") == before
+    assert version(lake, "forecast_score") == newest + 1, "the scores were written again, nothing was learnt again"
+    assert read_learnt(lake) == learnt
+    assert not np.isnan(learnt.levels_used).any()
