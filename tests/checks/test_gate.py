@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from summaries import good
 
 from foreshard.checks import reports
 from foreshard.checks.gate import QualityError, require
 from foreshard.checks.layouts import layout_summary
 from foreshard.model import Node, NodeState, Policy, Replica
 from foreshard.settings import Settings
-from tests.checks.summaries import good
 
 NODES = (Node("a", 1.0), Node("b", 1.0), Node("c", 1.0))
 POLICY = Policy(min_full_replicas=2)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from summaries import good
 
 from foreshard.checks.gate import require
 from foreshard.orchestration.steps import spark_step
 from foreshard.settings import Settings
-from tests.checks.summaries import good
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "scheduled__2013-11-28T05:00:00+00:00"

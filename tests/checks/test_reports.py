@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from summaries import GOOD, good
 from typer.testing import CliRunner
 
 from foreshard.checks import quality_site, reports
@@ -21,7 +22,6 @@ from foreshard.checks.gate import QualityError, require
 from foreshard.checks.reports import Run
 from foreshard.cli import app
 from foreshard.settings import CheckSettings, Settings
-from tests.checks.summaries import GOOD, good
 
 SCHEDULED = "scheduled__2013-11-28T05:00:00+00:00"
 VARIABLES = ("FORESHARD_DAG_ID", "FORESHARD_RUN_ID", "AIRFLOW_CTX_DAG_ID", "AIRFLOW_CTX_DAG_RUN_ID")

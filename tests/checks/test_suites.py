@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from summaries import GOOD, broken, good
 
 from foreshard.checks.gate import check
 from foreshard.checks.suites import SEVERITIES, Expectation, suite, suite_names
@@ -14,7 +15,6 @@ from foreshard.checks.summaries import product_summary, record_summary
 from foreshard.errors import ForeshardError
 from foreshard.lake import tables
 from foreshard.settings import Settings
-from tests.checks.summaries import GOOD, broken, good
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_ROWS = {"usage_record_rows", "query_record_rows"}
