@@ -1,4 +1,4 @@
-"""`foreshard forecast run`: the forecast of series in a Parquet file, without Spark."""
+"""`foreshard forecast`: the forecast of series in a file, and how well published forecasts came true, without Spark."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from foreshard import settings as configuration
+from foreshard.commands.options import AsJson, SettingsFile, print_json
 from foreshard.errors import ForeshardError
 
 app = typer.Typer(no_args_is_help=True)
@@ -43,6 +45,24 @@ def run(
     for reason, count in sorted(fallbacks.items()):
         if reason:
             typer.echo(f"{count} of them have a simpler forecast: {reason}.")
+
+
+@app.command()
+def evaluate(
+    settings: SettingsFile = None,
+    days: Annotated[int, typer.Option(min=1, help="How many days of scores to read, back from the last.")] = 28,
+    out: Annotated[Path | None, typer.Option(help="Folder for pictures (PNG); without it none is drawn.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how well the published forecasts came true: by model, by horizon, by shard, and whether they drifted."""
+    from foreshard.commands import forecast_evaluation
+
+    loaded = configuration.load(settings)
+    found = forecast_evaluation.evaluated(loaded, days, out)
+    if as_json:
+        print_json(found.document())
+    else:
+        found.print()
 
 
 def _interval(freq: str) -> timedelta:

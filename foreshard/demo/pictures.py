@@ -1,44 +1,26 @@
 """The demo's pictures, as PNG files: the forecast against what came, and every pipeline's load before and after the plan.
 
-Colours are Okabe and Ito's, which people with any kind of colour blindness tell apart; each line also has a style of its own.
 Every axis begins at zero, and panels that are compared share their scale.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.dates import HourLocator, num2date
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
+
+from foreshard.drawing import BLACK, BLUE, GREY, ORANGE, VERMILION, figure_file, hours_axis, legend
 
 Series = Sequence[float] | npt.NDArray[np.float64]
 
-DPI = 110
 HISTORY_PER_STEP = 2  # hours of history shown for each hour of forecast
-BLACK, BLUE, ORANGE, VERMILION, GREY = "#000000", "#0072B2", "#E69F00", "#D55E00", "#666666"
-_STYLE = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "timezone": "UTC",
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +59,7 @@ def forecast_against_actual(path: Path, shards: Sequence[ShardForecast]) -> Path
     """Draws one panel per shard, busiest first, on one scale; writes a PNG of 1320 pixels' width and returns its path."""
     columns = 1 if len(shards) <= 3 else 2
     rows = math.ceil(len(shards) / columns)
-    with _figure(path, (12, 1.3 + 2.7 * rows)) as figure:
+    with figure_file(path, (12, 1.3 + 2.7 * rows)) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for panel, shard in zip(panels.flat, shards, strict=False):
             _draw_forecast(panel, shard)
@@ -86,7 +68,7 @@ def forecast_against_actual(path: Path, shards: Sequence[ShardForecast]) -> Path
         panels[0, 0].set_ylim(bottom=0)
         figure.suptitle(_forecast_title(shards), x=0.01, ha="left", fontsize=13, fontweight="bold")
         figure.supylabel("load (weighted requests per second)", fontsize=10)
-        _legend(figure, panels[0, 0])
+        legend(figure, panels[0, 0])
     return path
 
 
@@ -108,7 +90,7 @@ def _draw_forecast(panel: Any, shard: ShardForecast) -> None:
     panel.plot(times, actual, color=BLACK, linewidth=1.3, marker="o", markersize=2.6, label="actual")
     panel.axvline(shard.times[0], color=GREY, linewidth=1, linestyle=":")
     panel.set_title(f"shard {shard.shard_id}   {_error(shard)}")
-    _hours(panel, (times[-1] - history_times[0]).total_seconds() / 3600 if history_times else len(times))
+    hours_axis(panel, (times[-1] - history_times[0]).total_seconds() / 3600 if history_times else len(times))
 
 
 def _error(shard: ShardForecast) -> str:
@@ -127,7 +109,7 @@ def load_per_pipeline(path: Path, times: Sequence[datetime], pipelines: Sequence
     """
     columns = min(5, len(pipelines))
     rows = math.ceil(len(pipelines) / columns)
-    with _figure(path, (12, 1.4 + 2.9 * rows)) as figure:
+    with figure_file(path, (12, 1.4 + 2.9 * rows)) as figure:
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for panel, pipeline in zip(panels.flat, pipelines, strict=False):
             _draw_load(panel, times, pipeline, target)
@@ -137,7 +119,7 @@ def load_per_pipeline(path: Path, times: Sequence[datetime], pipelines: Sequence
         panels[0, 0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         figure.suptitle(_load_title(pipelines), x=0.01, ha="left", fontsize=13, fontweight="bold")
         figure.supylabel("load (% of the pipeline's capacity)", fontsize=10)
-        _legend(figure, panels[0, 0])
+        legend(figure, panels[0, 0])
     return path
 
 
@@ -159,33 +141,4 @@ def _draw_load(panel: Any, times: Sequence[datetime], pipeline: PipelineLoad, ta
     panel.plot(times, after, color=BLUE, linewidth=2, label="after, by the new layout")
     peaks = f"peak {pipeline.peak(pipeline.before):.0%} → {pipeline.peak(pipeline.after):.0%}"
     panel.set_title(f"{pipeline.node_id}\ncapacity {pipeline.capacity:.3g} requests/s\n{peaks}")
-    _hours(panel, len(times))
-
-
-def _hours(panel: Any, hours: float) -> None:
-    """Ticks every six hours to every day, by the length of the axis; midnight is named by its day."""
-    panel.xaxis.set_major_locator(HourLocator(range(0, 24, 6 if hours <= 30 else 12 if hours <= 84 else 24)))
-    panel.xaxis.set_major_formatter(FuncFormatter(_tick))
-    panel.margins(x=0.01)
-
-
-def _tick(value: float, _position: int | None = None) -> str:
-    moment = num2date(value)
-    return str(moment.strftime("%-d %b" if moment.hour == 0 else "%H:%M"))
-
-
-def _legend(figure: Figure, panel: Any) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-
-
-@contextmanager
-def _figure(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
-    """A figure that is written to `path`, whole or not at all, when the block ends well."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=inches, dpi=DPI, layout="constrained")
-        yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}")
-        figure.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
+    hours_axis(panel, len(times))

@@ -108,9 +108,23 @@ def _without_skill(days: Sequence[Day]) -> date | None:
 
 def skill_bounds(days: Sequence[Day], share: float = 0.95) -> tuple[float, float]:
     """The interval of 1 − error / naive's error that holds `share` of the draws of whole days; NaN where there is no naive."""
-    errors = np.array([(d.error, d.naive_error) for d in days if d.naive_error > 0]).reshape(-1, 2)
-    if not len(errors):
+    low, high = _ratio_bounds([(d.error, d.naive_error) for d in days if d.naive_error > 0], share)
+    return 1 - high, 1 - low
+
+
+def coverage_bounds(days: Sequence[Day], level: float, share: float = 0.95) -> tuple[float, float]:
+    """The interval of the share covered at one of LEVELS that holds `share` of the draws of whole days; NaN if none is known.
+
+    Intervals of a day err together, so it is far wider than one of as many independent ones.
+    """
+    known = [(covered, d.judged) for d in days if (covered := d.covered[LEVELS.index(level)]) is not None and d.judged > 0]
+    return _ratio_bounds([(covered * judged, judged) for covered, judged in known], share)
+
+
+def _ratio_bounds(pairs: Sequence[tuple[float, float]], share: float) -> tuple[float, float]:
+    if not pairs:
         return math.nan, math.nan
-    drawn = errors[np.random.default_rng(0).integers(0, len(errors), (_DRAWS, len(errors)))].sum(axis=1)
-    low, high = np.quantile(1 - drawn[:, 0] / drawn[:, 1], [(1 - share) / 2, (1 + share) / 2])
+    values = np.array(pairs, dtype=np.float64)
+    drawn = values[np.random.default_rng(0).integers(0, len(values), (_DRAWS, len(values)))].sum(axis=1)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)

@@ -39,13 +39,14 @@ _MEMORY = "1GB"
 class Figures:
     """Of one group of forecasts. Loads, errors and pinball losses are weighted requests per second; one entry a level in
     `pinball`, `covered` and `judged`, which counts the forecasts that `covered` is the share of. None where nothing is known.
-    `skill`: 1 − error / the naive's error. `scaled_pinball_95`: the loss as a multiple of the naive's error."""
+    `skill`: 1 − error / `naive_error`, and `scaled_pinball_95`: the loss as a multiple of it, where there is a naive."""
 
     name: str
     shards: int
     intervals: int
     mean_load: float
     error: float
+    naive_error: float | None
     skill: float | None
     scaled_pinball_95: float | None
     pinball: tuple[float | None, ...]
@@ -61,7 +62,7 @@ class Figures:
 @dataclass(frozen=True)
 class Evaluation:
     """`models`: by the heaviest member of their blends; `horizons`: by BUCKETS; `steps`: by steps ahead, ascending;
-    `worst`: the shards with the highest pinball loss at 95 %, the worst first."""
+    `worst`: the shards with the highest pinball loss at 95 %, the worst first; `busiest`: those with the highest load."""
 
     first: date
     last: date
@@ -70,6 +71,7 @@ class Evaluation:
     horizons: tuple[Figures, ...]
     steps: tuple[Figures, ...]
     worst: tuple[Figures, ...]
+    busiest: tuple[Figures, ...]
     days: tuple[Day, ...]
 
 
@@ -117,6 +119,7 @@ def evaluate(stored: Any, grain_minutes: int, worst: int = WORST) -> Evaluation:
     days = _days(database)
     buckets = _found(database, "bucket", "bucket IS NOT NULL")
     order = [name for _, name in BUCKETS] + [BEYOND]
+    one_shard = ("CAST(shard_id AS VARCHAR)", "shard_id IS NOT NULL")
     return Evaluation(
         first=days[0].day,
         last=days[-1].day,
@@ -124,11 +127,8 @@ def evaluate(stored: Any, grain_minutes: int, worst: int = WORST) -> Evaluation:
         models=tuple(_found(database, "heaviest", "heaviest IS NOT NULL", "intervals DESC, heaviest")),
         horizons=tuple(sorted(buckets, key=lambda figures: order.index(figures.name))),
         steps=tuple(_found(database, "CAST(horizon_steps AS VARCHAR)", "horizon_steps IS NOT NULL", "horizon_steps")),
-        worst=tuple(
-            _found(
-                database, "CAST(shard_id AS VARCHAR)", "shard_id IS NOT NULL", f"pinball_q95 DESC, shard_id LIMIT {int(worst)}"
-            )
-        ),
+        worst=tuple(_found(database, *one_shard, f"pinball_q95 DESC, shard_id LIMIT {int(worst)}")),
+        busiest=tuple(_found(database, *one_shard, f"mean_load DESC, shard_id LIMIT {int(worst)}")),
         days=tuple(days),
     )
 
@@ -197,6 +197,7 @@ def _figures() -> str:
     return (
         "count(DISTINCT shard_id) AS shards, count(*) AS intervals, avg(actual) AS mean_load, avg(error) AS error, "
         "coalesce(sum(error) FILTER (naive IS NOT NULL), 0) AS error_beside, coalesce(sum(naive_error), 0) AS naive_error, "
+        "avg(naive_error) AS mean_naive_error, "
         f"coalesce(sum(loss_q95) FILTER (naive IS NOT NULL), 0) AS loss_beside, {levels}"
     )
 
@@ -207,15 +208,15 @@ def _each(prefix: str) -> str:
 
 def _found(database: duckdb.DuckDBPyConnection, name: str, where: str, order: str = "intervals DESC") -> list[Figures]:
     rows = database.execute(
-        f"SELECT {name}, shards, intervals, mean_load, error, error_beside, naive_error, loss_beside, "
+        f"SELECT {name}, shards, intervals, mean_load, error, error_beside, naive_error, mean_naive_error, loss_beside, "
         f"{_each('pinball')}, {_each('covered')}, {_each('judged')} FROM figures WHERE {where} ORDER BY {order}"
     ).fetchall()
     count = len(LEVELS)
     found = []
-    for named, shards, intervals, load, error, beside, naive, loss, *rest in rows:
-        skill, scaled = (1 - beside / naive, loss / naive) if naive > 0 else (None, None)
+    for named, shards, intervals, load, error, beside, naive, mean_naive, loss, *rest in rows:
+        skill, scaled = (1 - beside / naive, loss / naive) if naive and naive > 0 else (None, None)
         levels = (tuple(rest[:count]), tuple(rest[count : 2 * count]), tuple(rest[2 * count :]))
-        found.append(Figures(named, shards, intervals, load, error, skill, scaled, *levels))
+        found.append(Figures(named, shards, intervals, load, error, mean_naive, skill, scaled, *levels))
     return found
 
 

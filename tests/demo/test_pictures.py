@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from foreshard.demo.pictures import (
-    BLUE,
-    ORANGE,
-    VERMILION,
-    PipelineLoad,
-    ShardForecast,
-    forecast_against_actual,
-    load_per_pipeline,
-)
+from foreshard.demo.pictures import PipelineLoad, ShardForecast, forecast_against_actual, load_per_pipeline
+from foreshard.drawing import BLUE, ORANGE, VERMILION
 
 START = datetime(2013, 12, 1, tzinfo=UTC)
 HOURS = [START + timedelta(hours=i) for i in range(24)]
