@@ -51,7 +51,9 @@ class AgeBounds:
 
 @dataclass(frozen=True)
 class ForecastSettings:
-    """How loads are forecast. `country` (ISO 3166 code) adds its holidays; empty adds none."""
+    """How loads are forecast. `country` (ISO 3166 code, `US` or `US-CA`) adds its holidays; empty adds none. `zone` is where
+    the users are: holidays last from midnight to midnight there. `events`: a CSV file of campaigns and launches. `families`:
+    the families of models to use, by name; empty: all that are cheap."""
 
     __pydantic_config__ = _STRICT
 
@@ -60,6 +62,9 @@ class ForecastSettings:
     history_days: int = 56
     country: str = ""
     seed: int = 0
+    zone: str = "UTC"
+    events: str = ""
+    families: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -282,6 +287,7 @@ def _complete(settings: Settings, base: Path, file: Path | None) -> Settings:
             return str(home / default)
         return value if "://" in value else str((base / value).resolve())
 
-    return replace(
-        settings, home=home, lake=rooted(settings.lake, "lake"), landing=rooted(settings.landing, "landing"), path=file
-    )
+    events = settings.forecast.events and str((base / settings.forecast.events).resolve())
+    forecast = replace(settings.forecast, events=events)
+    lake, landing = rooted(settings.lake, "lake"), rooted(settings.landing, "landing")
+    return replace(settings, home=home, lake=lake, landing=landing, forecast=forecast, path=file)

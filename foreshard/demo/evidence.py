@@ -96,8 +96,8 @@ def forecast_evidence(settings: Settings, origin: datetime, layout: Layout, node
 
 
 def _kind(model: str) -> str:
-    """A model's name without its weights, for counting."""
-    return " + ".join(part.split(" ", 1)[-1] for part in model.split("+"))
+    """The heaviest member of a shard's model, or that it has a fallback."""
+    return "a fallback" if model.startswith("fallback") else model.split("+", 1)[0].split(" ", 1)[-1]
 
 
 def past_load(settings: Settings, start: datetime, hours: int) -> Floats:

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 
+from foreshard.errors import ForeshardError
 from foreshard.forecast import calibration, costlier, events, fallback, hygiene
 from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction, backtest_of
-from foreshard.forecast.calendar import Calendar, Event, calendar_of
+from foreshard.forecast.calendar import Calendar, Event, calendar_of, read_events
 from foreshard.forecast.calibration import Calibration
 from foreshard.forecast.combination import Blend
 from foreshard.forecast.effects import Effects
@@ -44,6 +46,25 @@ class Options:
     families: tuple[str, ...] = DEFAULT
     zone: str = "UTC"
     events: tuple[Event, ...] = ()
+
+
+def options_of(
+    horizon: int,
+    families: tuple[str, ...] = (),
+    country: str = "",
+    zone: str = "UTC",
+    events: Path | None = None,
+    seed: int = 0,
+) -> Options:
+    """Options as settings and commands give them: `families` empty for all that are cheap, `events` a CSV file.
+
+    Raises ForeshardError for families that there are not and events that cannot be read.
+    """
+    unknown = [name for name in families if name not in FAMILIES]
+    if unknown:
+        raise ForeshardError(f"unknown models {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
+    named = read_events(events, zone) if events else ()
+    return Options(horizon, country=country, seed=seed, families=families or DEFAULT, zone=zone, events=named)
 
 
 @dataclass(frozen=True)

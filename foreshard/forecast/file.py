@@ -14,9 +14,7 @@ import pyarrow as pa
 from foreshard.errors import ForeshardError
 from foreshard.forecast import engine
 from foreshard.forecast.batch import LEVELS, Batch
-from foreshard.forecast.calendar import read_events
 from foreshard.forecast.engine import Fleet, Forecasts, Options
-from foreshard.forecast.families import FAMILIES
 from foreshard.forecast.grid import to_batch
 
 # Fewer series that end at one time say too little of a fleet by themselves.
@@ -38,12 +36,7 @@ class Asked:
 
     def options(self) -> Options:
         """Raises ForeshardError for models that there are not and events that cannot be read."""
-        unknown = [name for name in self.models if name not in FAMILIES]
-        if unknown:
-            raise ForeshardError(f"unknown models {', '.join(unknown)}; there are {', '.join(FAMILIES)}")
-        events = read_events(self.events, self.zone) if self.events else ()
-        options = Options(self.horizon, country=self.country, seed=self.seed, zone=self.zone, events=events)
-        return replace(options, families=self.models) if self.models else options
+        return engine.options_of(self.horizon, self.models, self.country, self.zone, self.events, self.seed)
 
 
 def forecast_file(source: Path, target: Path, asked: Asked) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """query_load → packed series: one row per shard, with an array of all its values on the common grid.
 
-The rows are brought together by one shuffle and laid into matrices as they come, unsorted.
+Before the shuffle that brings a shard's rows together, each task makes runs of the neighbouring intervals that it has seen:
+an array costs Spark little more than a row. After it they are laid into matrices as they come, unsorted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ _TASK_VALUES = 4_000_000
 _MATRIX_VALUES = 8_000_000
 # Rows of an Arrow batch: few enough for a worker's memory, enough that a batch's own cost vanishes.
 BATCH = 2_000
+# Rows that a task looks at together before the shuffle, and the longest run that it makes of them.
+_GATHERED = 2_000_000
+_RUN = 24
+_RUNS = "shard_id int, piece int, loads array<double>"
 # Loads have six decimals; as whole numbers of millionths their sums do not depend on the order of rows.
 _UNIT = 1e-6
 
@@ -59,14 +64,64 @@ def pack(load: DataFrame, shard_ids: DataFrame, span: Span, shards: int) -> Data
     width = span.steps * span.pieces
     # An explicit number of partitions: adaptive execution would put a small fleet on one core.
     parts = max(load.sparkSession.sparkContext.defaultParallelism, -(-shards * width // _TASK_VALUES))
-    return counted.unionByName(named).repartition(parts, "shard_id").mapInArrow(_packer(span), PACKED)
+    runs = counted.unionByName(named).mapInArrow(_gathered, _RUNS)
+    return runs.repartition(parts, "shard_id").mapInArrow(_packer(span), PACKED)
+
+
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    held: list[Points] = []
+    for batch in batches:
+        if batch.num_rows:
+            held.append(Points(*(_numbers(batch, name) for name in ("shard_id", "piece", "load"))))
+        if sum(len(points.load) for points in held) >= _GATHERED:
+            yield from _runs(_joined(held))
+            held = []
+    if held:
+        yield from _runs(_joined(held))
+
+
+def _joined(held: list[Points]) -> Points:
+    return Points(*(np.concatenate([getattr(one, name) for one in held]) for name in ("shard", "piece", "load")))
+
+
+def _runs(points: Points) -> Iterator[pa.RecordBatch]:
+    """Columns _RUNS: runs of equal length, as long as few of their intervals are without a row."""
+    width = min(int(points.piece.max()) - int(points.piece.min()) + 1, _RUN)
+    keys, place = _keys(points, width)
+    if len(keys) * width > 3 * len(points.load):
+        width = 1
+        keys, place = _keys(points, width)
+    within = place * width + (points.piece + 1) % width
+    loads = np.bincount(within, weights=points.load, minlength=len(keys) * width).reshape(-1, width)
+    for first in range(0, len(keys), _RUN * BATCH):
+        part = slice(first, first + _RUN * BATCH)
+        shard, piece = (keys[part] >> 32).astype(np.int32), ((keys[part] & 0xFFFFFFFF) * width - 1).astype(np.int32)
+        columns = [pa.array(shard), pa.array(piece), arrays(loads[part])]
+        yield pa.RecordBatch.from_arrays(columns, ["shard_id", "piece", "loads"])
+
+
+def _keys(points: Points, width: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The runs there are, by shard and number of the run, and which of them each row is in. Piece −1 is in the first run."""
+    whole = (points.shard.astype(np.int64) << 32) | ((points.piece.astype(np.int64) + 1) // width)
+    keys, place = np.unique(whole, return_inverse=True)
+    return keys, place
+
+
+def _points(batch: Any) -> Points:
+    """The rows that runs stand for."""
+    loads = batch.column("loads")
+    length = np.diff(loads.offsets.to_numpy())
+    first = np.cumsum(length) - length
+    within = np.arange(int(length.sum()), dtype=np.int32) - np.repeat(first, length).astype(np.int32)
+    shard, piece = (np.repeat(_numbers(batch, name), length) for name in ("shard_id", "piece"))
+    return Points(shard, piece + within, loads.flatten().to_numpy(zero_copy_only=False))
 
 
 def _packer(span: Span) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        found = [[_numbers(batch, name) for name in ("shard_id", "piece", "load")] for batch in batches if batch.num_rows]
+        found = [_points(batch) for batch in batches if batch.num_rows]
         if found:
-            yield from _rows(Points(*(np.concatenate(column) for column in zip(*found, strict=True))), span)
+            yield from _rows(_joined(found), span)
 
     return packed
 
@@ -80,10 +135,12 @@ def _rows(points: Points, span: Span) -> Iterator[pa.RecordBatch]:
     seen[points.shard] = True
     ids = np.flatnonzero(seen).astype(np.int32)
     row = (np.cumsum(seen) - 1)[points.shard]
-    size = max(min(BATCH, _MATRIX_VALUES // (span.steps * span.pieces)), 1)
+    width = span.steps * span.pieces
+    size = max(min(BATCH, _MATRIX_VALUES // width), 1)
     for first in range(0, len(ids), size):
         count = min(size, len(ids) - first)
-        mine = (row >= first) & (row < first + count) & (points.piece >= 0)
+        # The last run reaches beyond the history.
+        mine = (row >= first) & (row < first + count) & (points.piece >= 0) & (points.piece < width)
         values, scatter = series(row[mine] - first, points.piece[mine], points.load[mine], count, span)
         columns = [
             pa.array(ids[first : first + count]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,13 +14,13 @@ from pyspark.sql import functions as F
 from foreshard.checks.gate import require
 from foreshard.errors import ForeshardError
 from foreshard.forecast import fleet, packing
-from foreshard.forecast.engine import Options
+from foreshard.forecast.engine import Options, options_of
 from foreshard.forecast.history import Span, span_of
 from foreshard.forecast.patterns import query_patterns
 from foreshard.forecast.pooling import Pooling
 from foreshard.lake import delta, log
 from foreshard.lake.tables import CALIBRATION_STATE, LOAD_FORECAST, QUERY_PATTERN
-from foreshard.settings import Settings
+from foreshard.settings import ForecastSettings, Settings
 
 
 def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
     packed = packing.pack(load, shard_ids, span, len(shards)).persist()
     made: DataFrame | None = None
     try:
-        options = Options(span.horizon, country=settings.forecast.country, seed=settings.forecast.seed)
+        options = _options(settings.forecast, span.horizon)
         model = fleet.learn(packed, shards, span, options)
         made = fleet.forecast(packed, model).persist()
         rows = fleet.as_load_forecast(made, span, version)
@@ -62,6 +63,12 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
         packed.unpersist()
         if made is not None:
             made.unpersist()
+
+
+def _options(asked: ForecastSettings, horizon: int) -> Options:
+    """Raises ForeshardError for families that there are not and events that cannot be read."""
+    events = Path(asked.events) if asked.events else None
+    return options_of(horizon, asked.families, asked.country, asked.zone, events, asked.seed)
 
 
 def _span(load: DataFrame, settings: Settings, origin: datetime) -> Span:
