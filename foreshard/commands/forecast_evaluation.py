@@ -47,13 +47,15 @@ class Evaluated:
     def print(self) -> None:
         found = self.evaluation
         typer.echo(
-            f"{found.whole.intervals:,} intervals forecast for {found.whole.shards:,} shards came true from {found.first} to "
-            f"{found.last}. Errors and losses are in weighted requests per second. Skill is the part of the naive forecast's "
+            f"{found.whole.intervals:,} forecasts of intervals from {found.first} to {found.last}, of {found.whole.shards:,} "
+            "shards. Errors and losses are in weighted requests per second. Skill is the part of the naive forecast's "
             "error that is gone (the naive says the load of a week before), and the scaled loss a multiple of that error."
         )
         print_table("By the heaviest model", ["model", *_COLUMNS], [_row(f) for f in (*found.models, found.whole)])
         print_table("By horizon", ["horizon", *_COLUMNS], [_row(f) for f in found.horizons])
-        print_table("Worst shards, by the loss at 95 %", ["shard", *_COLUMNS], [_row(f) for f in found.worst])
+        print_table(
+            "Worst shards, by the loss at 95 %", ["shard", "mean load", *_COLUMNS[1:]], [_shard_row(f) for f in found.worst]
+        )
         for line in self._sentences():
             typer.echo(line)
         for seen, path in self.pictures.items():
@@ -101,6 +103,11 @@ def _row(figures: Figures) -> list[str]:
     row = [figures.name, f"{figures.shards:,}", f"{figures.intervals:,}", f"{figures.error:.4g}"]
     row += [_share(figures.skill), _number(loss), _number(figures.scaled_pinball_95)]
     return row + [_covered(figures, level) for level in _COVERED]
+
+
+def _shard_row(figures: Figures) -> list[str]:
+    row = _row(figures)
+    return [row[0], f"{figures.mean_load:.4g}", *row[2:]]
 
 
 def _covered(figures: Figures, level: float) -> str:

@@ -49,12 +49,13 @@ class Drift:
     since: date | None = None
     reasons: tuple[str, ...] = ()
 
-    def windows(self, usual: int, newest: date) -> int:
-        """How many daily backtest windows before `newest` to learn from: those after the change; `usual` if there is none."""
+    def windows(self, usual: int, newest: date, a_day: int = 1) -> int:
+        """How many backtest windows before `newest` to learn from, of which there are `a_day` a day: those after the change,
+        `usual` if there is none."""
         if self.since is None:
             return usual
         # The day of the change itself is half old, half new.
-        return min(max((newest - self.since).days - 1, LEAST_WINDOWS), usual)
+        return min(max(((newest - self.since).days - 1) * a_day, LEAST_WINDOWS), usual)
 
 
 def drift_of(days: Sequence[Day]) -> Drift:

@@ -22,8 +22,8 @@ from foreshard.learning.drift import Day
 from foreshard.settings import Settings
 
 QUANTILES = tuple(f"q{round(100 * level):02}" for level in LEVELS)
-# Horizons in hours that are shown together, each up to and with the bound.
-BUCKETS = ((1, "up to 1 h"), (6, "up to 6 h"), (24, "up to 24 h"))
+# Horizons that are shown together: up to and with so many hours, beyond the one before.
+BUCKETS = ((1, "up to 1 h"), (6, "1 to 6 h"), (24, "6 to 24 h"))
 BEYOND = "beyond 24 h"
 WORST = 10
 _COLUMNS = ("shard_id", "interval_start", "origin", "model", "horizon_steps", "actual", "mean", *QUANTILES, "naive", "day")
@@ -32,6 +32,7 @@ _HEAVIEST = (
     "CASE WHEN model LIKE 'fallback: %' THEN model "
     "ELSE regexp_replace(split_part(model, '+', 1), '^[0-9.]+ ', '') END AS heaviest"
 )
+_SHARD = "CAST(shard_id AS VARCHAR)"
 _MEMORY = "1GB"
 
 
@@ -119,7 +120,6 @@ def evaluate(stored: Any, grain_minutes: int, worst: int = WORST) -> Evaluation:
     days = _days(database)
     buckets = _found(database, "bucket", "bucket IS NOT NULL")
     order = [name for _, name in BUCKETS] + [BEYOND]
-    one_shard = ("CAST(shard_id AS VARCHAR)", "shard_id IS NOT NULL")
     return Evaluation(
         first=days[0].day,
         last=days[-1].day,
@@ -127,8 +127,10 @@ def evaluate(stored: Any, grain_minutes: int, worst: int = WORST) -> Evaluation:
         models=tuple(_found(database, "heaviest", "heaviest IS NOT NULL", "intervals DESC, heaviest")),
         horizons=tuple(sorted(buckets, key=lambda figures: order.index(figures.name))),
         steps=tuple(_found(database, "CAST(horizon_steps AS VARCHAR)", "horizon_steps IS NOT NULL", "horizon_steps")),
-        worst=tuple(_found(database, *one_shard, f"pinball_q95 DESC, shard_id LIMIT {int(worst)}")),
-        busiest=tuple(_found(database, *one_shard, f"mean_load DESC, shard_id LIMIT {int(worst)}")),
+        worst=tuple(
+            _found(database, _SHARD, "shard_id IS NOT NULL AND pinball_q95 > 0", f"pinball_q95 DESC, shard_id LIMIT {worst}")
+        ),
+        busiest=tuple(_found(database, _SHARD, "shard_id IS NOT NULL", f"mean_load DESC, shard_id LIMIT {worst}")),
         days=tuple(days),
     )
 

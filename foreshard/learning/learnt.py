@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from foreshard.errors import ForeshardError
 from foreshard.forecast.adaptive import updated
-from foreshard.forecast.batch import LEVELS
+from foreshard.forecast.batch import DAY, LEVELS
 from foreshard.lake import log
 from foreshard.learning.drift import Drift, drift_of
 from foreshard.learning.evaluation import days_of, stored_scores
@@ -31,9 +31,9 @@ class Learnt:
     day: date | None = None
     drift: Drift = field(default_factory=Drift)
 
-    def windows(self, usual: int, origin: datetime) -> int:
-        """How many daily backtest windows a forecast from `origin` on learns from."""
-        return self.drift.windows(usual, origin.date())
+    def windows(self, usual: int, origin: datetime, horizon: timedelta) -> int:
+        """How many backtest windows a forecast from `origin` on learns from; they are a day or, if less, a horizon apart."""
+        return self.drift.windows(usual, origin.date(), int(DAY / min(horizon, DAY)))
 
     def as_metadata(self) -> dict[str, Any]:
         """As commits carry it and the learn job prints it."""

@@ -87,6 +87,7 @@ def test_windows_are_those_since_the_change_until_the_usual_number_is_there_agai
     assert [drift.windows(14, FIRST + timedelta(days=n)) for n in (1, 3, 4, 5, 10, 15, 60)] == [3, 3, 3, 4, 9, 14, 14]
     assert Drift().windows(14, FIRST) == 14
     assert drift.windows(2, FIRST) == 2
+    assert [drift.windows(14, FIRST + timedelta(days=n), 4) for n in (1, 2, 3, 4, 10)] == [3, 4, 8, 12, 14]
     assert LEAST_WINDOWS == 3
 
 

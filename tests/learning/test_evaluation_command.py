@@ -69,7 +69,7 @@ def test_tables_name_models_horizons_and_the_worst_shards(settings_file: Path, s
     for words in (
         "By the heaviest model",
         "weekly_mean",
-        "up to 6 h",
+        "1 to 6 h",
         "Worst shards",
         "Nothing was learnt from these scores yet",
     ):
@@ -112,7 +112,10 @@ def test_a_day_is_learnt_from_once_it_is_over_and_once(scored: Settings) -> None
     assert read_learnt(scored) == learnt
     assert learnt.levels_used[LEVELS.index(0.95)] > levels_used[LEVELS.index(0.95)], "too little was covered of late"
     assert learnt.drift.since == CHANGED
-    assert [learnt.windows(14, datetime(2026, 3, 18, tzinfo=UTC) + timedelta(days=n)) for n in (0, 6, 30)] == [3, 8, 14]
+    origins = [datetime(2026, 3, 18, tzinfo=UTC) + timedelta(days=n) for n in (0, 6, 30)]
+    assert [learnt.windows(14, origin, timedelta(days=1)) for origin in origins] == [3, 8, 14]
+    assert [learnt.windows(14, origin, timedelta(hours=12)) for origin in origins] == [4, 14, 14]
+    assert [learnt.windows(14, origin, timedelta(days=2)) for origin in origins] == [3, 8, 14]
 
     newest = learn_of_days(scored, datetime(2026, 3, 18, 2, tzinfo=UTC))
     assert newest == learnt
