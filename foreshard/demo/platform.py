@@ -29,6 +29,7 @@ slot_bits = {slot_bits}
 
 [forecast]
 country = "US"
+zone = "America/New_York"
 
 [policy]
 hot_share = 0.16

@@ -167,7 +167,7 @@ def _show_forecast(forecast: ForecastQuality, console: Console) -> None:
     _print(console, ("requests per second", "forecast", "seasonal naive", "against naive"), rows)
     models = ", ".join(f"{escape(name)} on {count}" for name, count in forecast.models.items())
     console.print(
-        f"  {forecast.coverage95:.1%} of the hours stayed within the 0.95 quantile. Heaviest model: {models}.", highlight=False
+        f"  {forecast.coverage95:.1%} of the hours stayed within the 0.95 quantile. Mostly: {models}.", highlight=False
     )
 
 
