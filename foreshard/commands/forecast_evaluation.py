@@ -73,7 +73,7 @@ class Evaluated:
         if learnt.day is None:
             return [*said, "Nothing was learnt from these scores yet: no day of them is over."]
         used = ", ".join(
-            f"{level:.0%} at {place:.2%}" for level, place in zip(LEVELS, learnt.levels_used, strict=True) if level >= 0.5
+            f"{level:.0%} at {place:.2%}" for level, place in zip(LEVELS, learnt.levels_used, strict=True) if level > 0.5
         )
         said.append(f"Levels follow what was covered up to {learnt.day}; quantiles are read at: {used}.")
         if learnt.drift.since is None:

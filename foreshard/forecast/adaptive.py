@@ -3,6 +3,9 @@
 A published quantile is read off the forecast's curve of quantiles at the level that lately came true at the declared share. If
 the quantile of 95 % held in 91 % of intervals, it is read further up the curve from the next day on, until it holds in 95 %.
 Steps are taken in units of a normal error, where a share that is missing is about as much at every level.
+
+Only levels above the median move. Many loads are often zero, which is at or below any lower quantile whatever that says; and
+what is planned by is the upper ones.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import numpy as np
 
 from foreshard.forecast.batch import LEVELS, Floats
 
-# The part of a day's difference that is made good the day after: half of a steady one is gone within a week.
-RATE = 0.1
+# The part of a day's difference that is made good the day after: half of a steady one is gone within two weeks. On three public
+# loads whose quantiles held anyway, that changed the pinball losses by less than 0.6 %; twice as much cost up to 1.2 %.
+RATE = 0.05
 # In units of a normal error: how far a level may move in a day, and in all.
 FURTHEST_A_DAY = 0.25
 FURTHEST = 1.0
@@ -29,14 +33,14 @@ def updated(levels_used: Sequence[float], covered_a_day: Iterable[Sequence[float
     """The levels to read the curve at, one for each of LEVELS, after further days.
 
     `levels_used`: those before; LEVELS themselves at first. `covered_a_day`: per day, in order, the share of outcomes at or
-    below each published quantile; None or NaN where nobody knows. Over many days the share that came true differs from the
+    below each published quantile; None or NaN where nobody knows. Over many days the share of an upper level differs from the
     declared one by at most 2·FURTHEST·density / (RATE·days), as long as no step meets a bound.
     """
     offset = np.clip(_places(levels_used) - _PLACES, -FURTHEST, FURTHEST)
     for shares in covered_a_day:
         covered = np.array([np.nan if share is None else share for share in shares], dtype=np.float64)
         # As the declared share itself: exactly no step.
-        covered = np.where(np.isfinite(covered), covered, LEVELS)
+        covered = np.where(np.isfinite(covered) & (_PLACES > 0), covered, LEVELS)
         step = RATE * (np.asarray(LEVELS) - covered) / _DENSITIES
         offset = np.clip(offset + np.clip(step, -FURTHEST_A_DAY, FURTHEST_A_DAY), -FURTHEST, FURTHEST)
     return tuple(
