@@ -11,7 +11,8 @@ from foreshard.orchestration.steps import DAG_DEFAULTS, FORCE, spark_step, unles
 DOC = """
 ### learn: what came true
 
-**Does** compare forecasts with what then happened, and each node's predicted load with its measured one. Ends at once if there
+**Does** compare forecasts with what then happened, and each node's predicted load with its measured one. Once a day is over, it
+also learns from the scores at which levels the next forecasts are read, and since when the fleet drifted. Ends at once if there
 are no new query records. It waits behind the other Spark jobs: nothing in this turn of the loop needs it.
 
 - **Reads** `query_record`, `query_load`, `load_forecast`.
