@@ -15,7 +15,7 @@ from foreshard.forecast.batch import Batch
 from foreshard.forecast.columns import arrays, matrix
 from foreshard.forecast.fleet import QUANTILES, Model, forecast_batch
 from foreshard.forecast.history import Span, span_of
-from foreshard.forecast.packing import series
+from foreshard.forecast.packing import _gathered, _points, series
 
 ORIGIN = datetime(2024, 3, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -56,6 +56,32 @@ def test_loads_add_up_in_any_order(points: list[tuple[int, int, int]], shuffled:
         made.append(series(columns[:, 0], columns[:, 1].astype(np.int32), columns[:, 2].astype(np.float64), 3, asked)[0])
     np.testing.assert_allclose(made[0], expected)
     np.testing.assert_array_equal(made[0], made[1])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3000), st.integers(1, 50), st.integers(1, 300))
+def test_runs_stand_for_the_rows_they_were_made_from(seed: int, count: int, shards: int, pieces: int) -> None:
+    draw = np.random.default_rng(seed)
+    shard, piece = draw.integers(0, shards, count), draw.integers(0, pieces, count)
+    load = draw.integers(0, 10**9, count).astype(np.float64)
+    named = np.arange(shards)
+    rows = pa.RecordBatch.from_arrays(
+        [
+            pa.array(np.concatenate([shard, named]).astype(np.int32)),
+            pa.array(np.concatenate([piece, np.full(shards, -1)]).astype(np.int32)),
+            pa.array(np.concatenate([load, np.zeros(shards)])),
+        ],
+        ["shard_id", "piece", "load"],
+    )
+    expected = np.zeros((shards, pieces + 48))
+    np.add.at(expected, (shard, piece), load)
+    found, seen = np.zeros_like(expected), set[int]()
+    for runs in _gathered(iter([rows.slice(0, 100), rows.slice(100)])):
+        points = _points(runs)
+        seen |= set(points.shard.tolist())
+        known = points.piece >= 0
+        np.add.at(found, (points.shard[known], points.piece[known]), points.load[known])
+    np.testing.assert_array_equal(found, expected)
+    assert seen == set(range(shards)), "a shard without a row is named"
 
 
 def test_pieces_of_a_step_have_its_mean_and_scatter_as_they_did() -> None:
