@@ -17,8 +17,8 @@ import numpy as np
 import xxhash
 
 from foreshard.errors import ForeshardError
-from foreshard.forecast import calibration, costlier, events, fallback, hygiene
-from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction, backtest_of
+from foreshard.forecast import adaptive, calibration, costlier, events, fallback, hygiene
+from foreshard.forecast.batch import LEVELS, Backtest, Batch, Floats, Prediction, backtest_of
 from foreshard.forecast.calendar import Calendar, Event, calendar_of, read_events
 from foreshard.forecast.calibration import Calibration
 from foreshard.forecast.combination import Blend
@@ -37,7 +37,8 @@ _CHUNK_VALUES = 120_000
 @dataclass(frozen=True)
 class Options:
     """`horizon` in steps; `windows`: how many backtest windows at most; `families` by name, of which the costlier ones join the
-    series where they pay; `country`, `zone` and `events` make the calendar."""
+    series where they pay; `country`, `zone` and `events` make the calendar; `levels_used`: where the curve of quantiles is read
+    for each of LEVELS, as `adaptive` learnt it from forecasts that came true."""
 
     horizon: int
     windows: int = 14
@@ -46,6 +47,7 @@ class Options:
     families: tuple[str, ...] = DEFAULT
     zone: str = "UTC"
     events: tuple[Event, ...] = ()
+    levels_used: tuple[float, ...] = LEVELS
 
 
 def options_of(
@@ -198,6 +200,7 @@ def _finished(
     )
     mean[rows] = whole.mean
     quantiles[:, rows] = np.concatenate([calibration.quantiles(one, fleet.calibration) for one in blends], axis=1)
+    quantiles = adaptive.adapted(quantiles, options.levels_used)
     errors = np.full((len(batch), *whole.errors.shape[1:]), np.nan)
     errors[rows] = whole.errors
     if calendar.between(batch.origin, batch.origin + batch.step * options.horizon):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from foreshard.forecast.patterns import query_patterns
 from foreshard.forecast.pooling import Pooling
 from foreshard.lake import delta, log
 from foreshard.lake.tables import CALIBRATION_STATE, LOAD_FORECAST, QUERY_PATTERN
+from foreshard.learning.learnt import Learnt, read_learnt
 from foreshard.settings import ForecastSettings, Settings
 
 
@@ -47,7 +49,8 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
     packed = packing.pack(load, shard_ids, span, len(shards)).persist()
     made: DataFrame | None = None
     try:
-        options = _options(settings.forecast, span.horizon)
+        learnt = read_learnt(settings)
+        options = _options(settings.forecast, span, learnt)
         model = fleet.learn(packed, shards, span, options)
         made = fleet.forecast(packed, model).persist()
         rows = fleet.as_load_forecast(made, span, version)
@@ -56,7 +59,7 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
         _write_patterns(spark, settings, fleet.intervals(spark, span), isolated, origin)
         _write_calibration(spark, settings, origin, model.pooling)
         z = model.pooling.z
-        delta.replace_where(rows, path, _origin_condition(origin), {**inputs, "z": z})
+        delta.replace_where(rows, path, _origin_condition(origin), {**inputs, "z": z, **learnt.as_metadata()})
         fallbacks = made.where("fallback_reason <> ''").count()
         return {"origin": origin.isoformat(), "shards": int(summary["shards"].iloc[0]), "fallbacks": fallbacks, "z": z}
     finally:
@@ -65,10 +68,13 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
             made.unpersist()
 
 
-def _options(asked: ForecastSettings, horizon: int) -> Options:
-    """Raises ForeshardError for families that there are not and events that cannot be read."""
+def _options(asked: ForecastSettings, span: Span, learnt: Learnt) -> Options:
+    """What is asked for, and what earlier forecasts taught: levels that follow their coverage, and what to forget after a
+    drift. Raises ForeshardError for families that there are not and events that cannot be read."""
     events = Path(asked.events) if asked.events else None
-    return options_of(horizon, asked.families, asked.country, asked.zone, events, asked.seed)
+    options = options_of(span.horizon, asked.families, asked.country, asked.zone, events, asked.seed)
+    windows = learnt.windows(options.windows, span.origin, span.step * span.horizon)
+    return replace(options, windows=windows, levels_used=learnt.levels_used)
 
 
 def _span(load: DataFrame, settings: Settings, origin: datetime) -> Span:

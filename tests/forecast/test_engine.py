@@ -250,3 +250,12 @@ def test_a_costlier_member_joins_only_where_it_pays() -> None:
     assert (
         costlier.chosen(batch, few, FAMILIES["seasonal_naive"].predict(batch, few, None), {"oracle": short}).weights[-1] == 0
     ).all()
+
+
+def test_a_level_that_held_too_rarely_is_read_further_up_the_curve() -> None:
+    batch = batch_of(drawn(10, 14))
+    plain = engine.forecast_all(batch, OPTIONS)
+    moved = engine.forecast_all(batch, replace(OPTIONS, levels_used=(*LEVELS[:4], 0.99, 0.995)))
+    np.testing.assert_allclose(moved.quantiles[4], plain.quantiles[5], rtol=1e-9)
+    assert (moved.quantiles[5] > plain.quantiles[5]).all()
+    np.testing.assert_array_equal(moved.quantiles[:4], plain.quantiles[:4])
