@@ -15,7 +15,7 @@ from foreshard.errors import ForeshardError
 from foreshard.forecast.adaptive import updated
 from foreshard.forecast.batch import DAY, LEVELS
 from foreshard.lake import log
-from foreshard.learning.drift import Drift, drift_of
+from foreshard.learning.drift import Day, Drift, drift_of
 from foreshard.learning.evaluation import days_of, stored_scores
 from foreshard.settings import Settings
 
@@ -65,16 +65,32 @@ def read_learnt(settings: Settings) -> Learnt:
 
 
 def learn_of_days(settings: Settings, upto: datetime) -> Learnt:
-    """Learns from the days of `forecast_score` that are over at `upto` and keeps it; a repeat changes nothing."""
-    before = read_learnt(settings)
+    """Learns from the days of `forecast_score` that are over at `upto` and keeps it; a repeat changes nothing.
+
+    Figures of days are kept too, so that a turn reads the scores of new days alone.
+    """
+    before, known = read_learnt(settings), _kept_days(settings)
+    unread = (upto.date() - known[-1].day).days - 1 if known else DAYS
     try:
-        days = days_of(stored_scores(settings, DAYS, upto.date()))
+        read = days_of(stored_scores(settings, unread, upto.date())) if unread > 0 else []
     except ForeshardError:
         return before  # no day is over yet
-    if before.day is not None and days[-1].day <= before.day:
+    days = [*known, *(day for day in read if not known or day.day > known[-1].day)][-DAYS:]
+    if not days or (before.day is not None and days[-1].day <= before.day):
         return before
     # Of days that were all forecast before anything was learnt from the first, one counts: steps from each would go too far.
     levels_used = updated(before.levels_used, [days[-1].covered])
     made = Learnt(levels_used, days[-1].day, drift_of(days))
-    log.say(settings.table("forecast_score"), made.as_metadata())
+    log.say(settings.table("forecast_score"), {**made.as_metadata(), "days": [_packed(day) for day in days]})
     return made
+
+
+def _kept_days(settings: Settings) -> list[Day]:
+    said = log.newest_commit(settings.table("forecast_score"), "days")
+    if said.get("levels") != list(LEVELS):
+        return []
+    return [Day(date.fromisoformat(day), judged, tuple(covered), *errors) for day, judged, covered, *errors in said["days"]]
+
+
+def _packed(day: Day) -> list[Any]:
+    return [day.day.isoformat(), day.judged, list(day.covered), day.error, day.naive_error]

@@ -23,6 +23,7 @@ from foreshard.errors import ForeshardError
 from foreshard.forecast.batch import LEVELS
 from foreshard.lake import log
 from foreshard.learning.drift import Drift
+from foreshard.learning.evaluation import days_of, stored_scores
 from foreshard.learning.learnt import Learnt, learn_of_days, read_learnt
 from foreshard.settings import Settings, load
 
@@ -119,6 +120,12 @@ def test_a_day_is_learnt_from_once_it_is_over_and_once(scored: Settings) -> None
 
     newest = learn_of_days(scored, datetime(2026, 3, 18, 2, tzinfo=UTC))
     assert newest == learnt
+    kept = log.newest_commit(path, "days")["days"]
+    assert [day[0] for day in kept] == [str(date(2026, 3, 2) + timedelta(days=n)) for n in range(DAYS)]
+    days = days_of(stored_scores(scored, DAYS))
+    for day, figures in zip(kept, days, strict=True):
+        assert day[2] == pytest.approx(figures.covered)
+        assert [day[1], *day[3:]] == pytest.approx([figures.judged, figures.error, figures.naive_error])
     write_deltalake(scored.table("load_forecast"), pa.table({"shard_id": [1]}))
     log.say(scored.table("load_forecast"), {"input_version": 1, **learnt.as_metadata()})
     shutil.rmtree(path)
