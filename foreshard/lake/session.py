@@ -42,7 +42,7 @@ def session(settings: Settings, name: str) -> SparkSession:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
-    workers = environment(settings)
+    workers = environment(settings, conf.get("spark.master", settings.spark.master).startswith("local"))
     defaults |= {f"spark.executorEnv.{name}": value for name, value in workers.items()}
     for key, value in defaults.items():
         conf.setIfMissing(key, value)

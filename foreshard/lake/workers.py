@@ -13,10 +13,16 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 _CACHE = "NUMBA_CACHE_DIR"
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """Variables for workers. Compiled functions are kept beside their source, or below the home folder where that cannot be
-    written, so that no task compiles what another one has compiled."""
+def environment(settings: Settings, is_local: bool = True) -> dict[str, str]:
+    """Variables for workers, on this machine or on others.
+
+    Compiled functions are kept, so that no task compiles what another one has: beside their source, below the home folder where
+    that cannot be written, and for a package in an archive, as other machines get it, in the executor's own working folder.
+    """
     found = dict.fromkeys(_THREADS, "1")
+    if not is_local:
+        # Relative on purpose: numba alone takes it so, and a user of executors may have no home to write in.
+        found["XDG_CACHE_HOME"] = ".cache"
     if _CACHE in os.environ:
         found[_CACHE] = os.environ[_CACHE]
     elif not _is_writable_package():
