@@ -19,7 +19,7 @@ app = typer.Typer(
 operate.add_to(app)
 serve.add_to(app)
 quality.add_to(app)
-app.add_typer(forecast.app, name="forecast", help="Forecasts of series in a file.")
+app.add_typer(forecast.app, name="forecast", help="Forecasts of series in a file, and how well the published ones came true.")
 app.add_typer(capacity.app, name="capacity", help="What nodes can carry, what operations cost, which entities are hot.")
 app.add_typer(plan.app, name="plan", help="Plans: what would move, why, and whether it may.")
 app.add_typer(transition.app, name="transition", help="How far the carrying out of a plan has come.")
