@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -204,6 +206,25 @@ def test_forecasts_are_scored_once_against_what_came(
         shutil.rmtree(lake.table(name))
     learn(spark, lake, ISOLATED)
     assert [rows(lake, name) for name in ("forecast_score", "node_correction")] == before
+
+
+def test_a_grain_of_five_minutes_is_published_at_five_minutes(spark: Any, lake: Settings, tmp_path: Path) -> None:
+    fine = replace(lake, lake=str(tmp_path), slot_bits=1, forecast=replace(lake.forecast, grain_minutes=5))
+    made = []
+    for number in range(12 * 24 * 9):
+        time = ORIGIN - timedelta(minutes=5 * (number + 1))
+        load = requests(0, int((time - START) / timedelta(hours=1))) // 12
+        made.append((0, "", time, load, Decimal(load), load, 0, [(1, load)], time.date()))
+    frame = spark.createDataFrame(made, QUERY_LOAD.schema).coalesce(1)
+    delta.replace_all(frame, QUERY_LOAD.ensure(spark, fine), {"complete_to": ORIGIN.isoformat()})
+    QUERY_PATTERN_OBSERVED.ensure(spark, fine)
+    assert forecast_load(spark, fine, {})["shards"] == 2
+    said = sorted((r["shard_id"], r["interval_start"].replace(tzinfo=UTC), r["mean"]) for r in records(fine, "load_forecast"))
+    places = [ORIGIN + timedelta(minutes=5 * n) for n in range(12 * fine.forecast.horizon_hours)]
+    assert [(shard, time) for shard, time, _ in said] == [(shard, time) for shard in (0, 1) for time in places]
+    for shard, time, mean in said:
+        expected = requests(0, int((time - START) / timedelta(hours=1))) / 3600 if shard == 0 else 0.0
+        assert mean == pytest.approx(expected, rel=0.2), time
 
 
 @pytest.fixture
