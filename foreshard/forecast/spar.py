@@ -101,8 +101,8 @@ def _scaled(batch: Batch, backtest: Backtest) -> Lags:
 
 def scale_of(values: Floats, day: int) -> Floats:
     """The mean absolute difference from the day before, or the mean where there is none; never 0; shape (series,)."""
-    daily = np.abs(values[:, day:] - values[:, :-day]).mean(axis=1)
     level = np.abs(values).mean(axis=1)
+    daily = np.abs(values[:, day:] - values[:, :-day]).mean(axis=1) if values.shape[1] > day else np.zeros(len(values))
     scale: Floats = np.where(daily > 1e-9 * level, daily, np.maximum(level, 1e-9))
     return scale
 

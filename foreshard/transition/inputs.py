@@ -122,13 +122,14 @@ def _recent_shares(settings: Settings, origin: datetime) -> dict[int, float]:
         return {}
     database = duckdb.connect()
     database.register("patterns", table.to_pyarrow_dataset(partitions=[("origin_day", "=", origin.date().isoformat())]))
-    # The patterns of one origin and interval: the shares are those of the shard, whatever the interval.
+    # The least of all intervals: full replicas must be able to answer what hot ones cannot whenever that is most.
     relation = database.execute(
-        "SELECT shard_id, interval_start, sum(CASE WHEN time_interval = 'recent' THEN probability ELSE 0 END) "
-        "FROM patterns WHERE origin = $origin GROUP BY shard_id, interval_start ORDER BY interval_start",
+        "WITH shares AS (SELECT shard_id, sum(probability) FILTER (WHERE time_interval = 'recent') AS share "
+        "FROM patterns WHERE origin = $origin GROUP BY shard_id, interval_start) "
+        "SELECT shard_id, min(coalesce(share, 0)) FROM shares GROUP BY shard_id",
         {"origin": origin},
     )
-    return {int(shard): min(float(share), 1.0) for shard, _, share in relation.fetchall()}
+    return {int(shard): min(float(share), 1.0) for shard, share in relation.fetchall()}
 
 
 def shard_sizes(settings: Settings, covers_from: date, isolated: Mapping[str, int]) -> dict[int, ShardSize]:
