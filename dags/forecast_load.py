@@ -18,9 +18,9 @@ version of the input are already forecast.
 - **Writes** `load_forecast`, `query_pattern`, `calibration_state`.
 - **Then** `reshard` and `learn` run.
 
-**When it fails** nothing is written: gateways go on with the forecast of the last epoch. A shard that no model
-can forecast has a simpler forecast and says why in `fallback_reason`; the run fails only if a check of the whole table does. Read the last
-sentence of the task's log, then clear the task.
+**When it fails** nothing is written: gateways go on with the forecast of the last epoch. A shard that no
+model can forecast has a simpler forecast and says why in `fallback_reason`; the run fails only if a check of the whole table
+does. Read the last sentence of the task's log, then clear the task.
 """
 
 with DAG(
