@@ -53,7 +53,8 @@ class AgeBounds:
 class ForecastSettings:
     """How loads are forecast. `country` (ISO 3166 code, `US` or `US-CA`) adds its holidays; empty adds none. `zone` is where
     the users are: holidays last from midnight to midnight there. `events`: a CSV file of campaigns and launches. `families`:
-    the families of models to use, by name; empty: all that are cheap."""
+    the families of models to use, by name; empty: all that are cheap. A costlier one is tried on the `costly_shards` with the
+    most load."""
 
     __pydantic_config__ = _STRICT
 
@@ -65,6 +66,7 @@ class ForecastSettings:
     zone: str = "UTC"
     events: str = ""
     families: tuple[str, ...] = ()
+    costly_shards: int = 16
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,7 @@ def _check_lowest(settings: Settings, origin: str) -> None:
         ("checks.kept_runs", settings.checks.kept_runs, 1),
         ("forecast.horizon_hours", settings.forecast.horizon_hours, 1),
         ("forecast.history_days", settings.forecast.history_days, 1),
+        ("forecast.costly_shards", settings.forecast.costly_shards, 0),
         ("policy.min_full_replicas", settings.policy.min_full_replicas, 1),
         ("hot_entities.window_hours", settings.hot_entities.window_hours, 1),
         ("hot_entities.hours", settings.hot_entities.hours, 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,27 @@ LEVEL = 0.95
 _WORTH, _LEAST_WINDOWS = 0.95, 14
 
 
-def joined(batch: Batch, backtest: Backtest, members: Mapping[str, Prediction], learnt: Mapping[str, Any]) -> Blend:
-    """The blend of the cheap members, with those of each family of `learnt` in the series where it pays, and nowhere else."""
+def joined(
+    batch: Batch, backtest: Backtest, members: Mapping[str, Prediction], learnt: Mapping[str, Any], rows: Sequence[int]
+) -> Blend:
+    """The blend of the cheap members, with those of each family of `learnt` in those of `rows` where it pays, and nowhere else.
+
+    Only the series of `rows` are fitted by these families.
+    """
     offered: dict[str, Prediction] = {}
-    for name, what in learnt.items():
-        offered.update(FAMILIES[name].predict(batch, backtest, what))
+    if rows:
+        few = batch.take(rows)
+        for name, what in learnt.items():
+            for member, made in FAMILIES[name].predict(few, backtest, what).items():
+                offered[member] = Prediction(_among(len(batch), rows, made.mean), _among(len(batch), rows, made.backtest))
     return chosen(batch, backtest, members, offered)
+
+
+def _among(count: int, rows: Sequence[int], values: Floats) -> Floats:
+    """The rows' values, and NaN for all others."""
+    whole = np.full((count, *values.shape[1:]), np.nan)
+    whole[list(rows)] = values
+    return whole
 
 
 def chosen(batch: Batch, backtest: Backtest, members: Mapping[str, Prediction], offered: Mapping[str, Prediction]) -> Blend:

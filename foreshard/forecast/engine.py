@@ -37,8 +37,8 @@ _CHUNK_VALUES = 120_000
 @dataclass(frozen=True)
 class Options:
     """`horizon` in steps; `windows`: how many backtest windows at most; `families` by name, of which the costlier ones join the
-    series where they pay; `country`, `zone` and `events` make the calendar; `levels_used`: where the curve of quantiles is read
-    for each of LEVELS, as `adaptive` learnt it from forecasts that came true."""
+    series of `tried` (ids; None for all) where they pay; `country`, `zone` and `events` make the calendar; `levels_used`: where
+    the curve of quantiles is read for each of LEVELS, as `adaptive` learnt it from forecasts that came true."""
 
     horizon: int
     windows: int = 14
@@ -48,6 +48,12 @@ class Options:
     zone: str = "UTC"
     events: tuple[Event, ...] = ()
     levels_used: tuple[float, ...] = LEVELS
+    tried: frozenset[str] | None = None
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether costlier families are to join cheap ones."""
+        return {FAMILIES[name].is_cheap for name in self.families} == {True, False}
 
 
 def options_of(
@@ -118,7 +124,7 @@ def forecast_all(batch: Batch, options: Options) -> Forecasts:
     """The forecast of a whole fleet in one process: the same as `learn` from its sample and `forecast`."""
     sample = sampled(batch.ids)
     fleet, cleaned, rows, blends = _learnt(batch.take(sample), options)
-    if len(sample) < len(batch):
+    if len(sample) < len(batch) or options.is_costly:
         return forecast(batch, fleet, options)
     made = _finished(cleaned, rows, blends, fleet, _calendar(batch, options), options)
     return _reordered(made, np.argsort(np.asarray(sample)))
@@ -135,7 +141,8 @@ def _learnt(sample: Batch, options: Options) -> tuple[Fleet, Cleaned, list[int],
     history = _fitted_history(cleaned, rows, calendar, effects)
     backtest = _backtest(history, options)
     learnt = {name: FAMILIES[name].learn(history, backtest) for name in options.families}
-    blends = _blends(history, learnt, options)
+    # What is learnt for all is learnt from the members that all have.
+    blends = _blends(history, learnt, replace(options, tried=frozenset()))
     fleet = Fleet(learnt, calibration.learn(_joined(blends)), outages, effects, fallback.learn(history, options.horizon))
     return fleet, cleaned, rows, blends
 
@@ -166,7 +173,7 @@ def _backtest(batch: Batch, options: Options) -> Backtest:
 
 
 def _blends(batch: Batch, learnt: Mapping[str, Any], options: Options) -> list[Blend]:
-    """The cheap families' blends, chunk by chunk, so that the working arrays stay small."""
+    """The blends, chunk by chunk, so that the working arrays stay small."""
     backtest = _backtest(batch, options)
     size = max(_CHUNK_VALUES // ((len(backtest.starts) + 1) * backtest.horizon), 1)
     chunks = [batch.take(range(first, min(first + size, len(batch)))) for first in range(0, max(len(batch), 1), size)]
@@ -180,7 +187,8 @@ def _blend(batch: Batch, backtest: Backtest, learnt: Mapping[str, Any], options:
     for name in cheap or options.families:
         members.update(FAMILIES[name].predict(batch, backtest, learnt[name]))
     rest = {name: learnt[name] for name in options.families if cheap and name not in cheap}
-    return costlier.joined(batch, backtest, members, rest)
+    rows = [i for i, name in enumerate(batch.ids) if options.tried is None or name in options.tried] if rest else []
+    return costlier.joined(batch, backtest, members, rest, rows)
 
 
 def _joined(blends: list[Blend]) -> Blend:

@@ -82,6 +82,15 @@ def _batch(shards: Sequence[int] | npt.NDArray[Any], values: Floats, span: Span)
     return Batch(tuple(map(str, shards)), span.start, span.step, values)
 
 
+def heaviest(packed: DataFrame, count: int) -> frozenset[str]:
+    """The names of the shards with the most load in their history."""
+    # Unknown steps are null or NaN.
+    known = F.transform("values", lambda value: F.nanvl(F.coalesce(value.cast("double"), F.lit(0.0)), F.lit(0.0)))
+    total = F.aggregate(known, F.lit(0.0), lambda so_far, value: so_far + value)
+    rows = packed.orderBy(total.desc(), "shard_id").limit(count).select("shard_id").collect()
+    return frozenset(str(row["shard_id"]) for row in rows)
+
+
 def forecast(packed: DataFrame, model: Model) -> DataFrame:
     """The forecast of each packed series; columns FORECAST."""
     return packed.mapInArrow(_forecaster(model), FORECAST)

@@ -51,6 +51,8 @@ def forecast_load(spark: SparkSession, settings: Settings, isolated: dict[str, i
     try:
         learnt = read_learnt(settings)
         options = _options(settings.forecast, span, learnt)
+        if options.is_costly:
+            options = replace(options, tried=fleet.heaviest(packed, settings.forecast.costly_shards))
         model = fleet.learn(packed, shards, span, options)
         made = fleet.forecast(packed, model).persist()
         rows = fleet.as_load_forecast(made, span, version)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshard.forecast import calibration, combination, costlier, engine
-from foreshard.forecast.batch import LEVELS, Batch, Floats, Prediction, backtest_of
+from foreshard.forecast.batch import LEVELS, Backtest, Batch, Floats, Prediction, backtest_of
 from foreshard.forecast.combination import Blend
 from foreshard.forecast.engine import Options
 from foreshard.forecast.families import FAMILIES
@@ -259,3 +259,29 @@ def test_a_level_that_held_too_rarely_is_read_further_up_the_curve() -> None:
     np.testing.assert_allclose(moved.quantiles[4], plain.quantiles[5], rtol=1e-9)
     assert (moved.quantiles[5] > plain.quantiles[5]).all()
     np.testing.assert_array_equal(moved.quantiles[:4], plain.quantiles[:4])
+
+
+def test_a_costlier_family_is_fitted_to_the_series_that_were_named_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = batch_of(drawn(8, 15))
+    fitted: list[str] = []
+
+    class Oracle:
+        name, is_cheap = "oracle", False
+
+        def learn(self, sample: Batch, backtest: Backtest) -> None:
+            return None
+
+        def predict(self, few: Batch, backtest: Backtest, learnt: None) -> dict[str, Prediction]:
+            fitted.extend(few.ids)
+            actual = backtest.windows(few.values)
+            return {"oracle": Prediction(actual[:, -1], actual * 1.001)}
+
+    monkeypatch.setattr(engine, "FAMILIES", {**FAMILIES, "oracle": Oracle()})
+    monkeypatch.setattr(costlier, "FAMILIES", engine.FAMILIES)
+    options = replace(OPTIONS, families=(*OPTIONS.families, "oracle"), tried=frozenset({"s2", "s5"}))
+    made = engine.forecast_all(batch, options)
+    assert sorted(fitted) == ["s2", "s5"]
+    assert [i for i, model in enumerate(made.model) if "oracle" in model] == [2, 5]
+    plain = engine.forecast_all(batch, OPTIONS)
+    others = [0, 1, 3, 4, 6, 7]
+    np.testing.assert_allclose(made.quantiles[:, others], plain.quantiles[:, others], rtol=1e-6)

@@ -17,6 +17,7 @@ from tables import records, rows, version
 from foreshard.forecast import engine, pooling
 from foreshard.forecast.batch import Batch, Floats
 from foreshard.forecast.engine import Forecasts, Options
+from foreshard.forecast.fleet import heaviest
 from foreshard.forecast.publish import forecast_load
 from foreshard.lake import delta
 from foreshard.lake.tables import QUERY_LOAD, QUERY_PATTERN_OBSERVED
@@ -249,3 +250,11 @@ def query_log(spark: Any, lake: Settings) -> Callable[[], None]:
         delta.replace_all(frame, QUERY_RECORD.ensure(spark, lake), {"test": 1})
 
     return write
+
+
+def test_the_heaviest_shards_are_found_whatever_of_their_history_is_unknown(spark: Any) -> None:
+    unknown = float("nan")
+    rows = [(0, [unknown, 9.0, 9.0]), (1, [5.0, 5.0, 5.0]), (2, [None, 0.0, 1.0]), (3, [30.0, unknown, unknown])]
+    packed = spark.createDataFrame(rows, "shard_id int, values array<float>")
+    assert heaviest(packed, 2) == {"3", "0"}
+    assert heaviest(packed, 9) == {"0", "1", "2", "3"}
