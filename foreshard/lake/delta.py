@@ -14,9 +14,10 @@ from pyspark.sql.types import StructField, StructType
 
 from foreshard.errors import ForeshardError
 from foreshard.lake import log
+from foreshard.lake.log import DataFile, Snapshot
 
-# More would be listed by a Spark job of their own.
-_FEW_FILES = 32
+# Of more, Spark works out the list sooner from the table's state than from the files' names.
+_FEW_FILES = 128
 
 
 def create(
@@ -32,10 +33,9 @@ def create(
 
 
 def add_columns(spark: SparkSession, path: str, fields: Sequence[StructField]) -> None:
-    """Adds columns, null in the rows that are there; does nothing if there are none to add."""
-    if fields:
-        columns = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in fields)
-        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
+    """Adds columns, null in the rows that are there."""
+    columns = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in fields)
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
 
 
 def read(spark: SparkSession, path: str, version: int | None = None) -> DataFrame:
@@ -44,22 +44,26 @@ def read(spark: SparkSession, path: str, version: int | None = None) -> DataFram
 
 
 def rows_of_hours(
-    spark: SparkSession, path: str, version: int, schema: StructType, hours: Sequence[datetime], column: str
+    spark: SparkSession, table: Snapshot, schema: StructType, hours: Sequence[datetime], column: str
 ) -> DataFrame | None:
-    """The rows whose `column` is within these UTC hours, of a table partitioned by the day of it; None if no file has any.
-
-    A few files are read as they are: that saves Spark from working out the table's state once more, which takes longer.
-    """
+    """The rows whose `column` is within these UTC hours, of a table partitioned by the day of it; None if no file has any."""
     wanted = set(hours)
-    found = [f for f in log.files(path, version, {hour.date() for hour in hours}) if f.may_hold_hours(column, wanted)]
-    if not found:
-        return None
-    condition = hours_condition(hours, column)
-    if len(found) > _FEW_FILES or not log.is_plain(path, version):
-        return read(spark, path, version).where(f"{days_condition([hour.date() for hour in hours])} AND {condition}")
+    found = [file for file in table.files({hour.date() for hour in hours}) if file.may_hold_hours(column, wanted)]
+    return rows_of_files(spark, table, schema, found, column).where(hours_condition(hours, column)) if found else None
+
+
+def rows_of_files(
+    spark: SparkSession, table: Snapshot, schema: StructType, files: Sequence[DataFile], column: str
+) -> DataFrame:
+    """The rows of these files (one at least), of a table partitioned by the day of `column`; with many, all of their days.
+
+    A few files are read as they are: that saves Spark from working out the table's state, which grows with its history.
+    """
+    if len(files) > _FEW_FILES or not table.is_plain:
+        return read(spark, table.path, table.version).where(days_condition([file.partition for file in files]))
     stored = StructType([field for field in schema.fields if field.name != "day"])
-    rows = spark.read.schema(stored).parquet(*[f"{path}/{file.path}" for file in found])
-    return rows.where(condition).withColumn("day", F.to_date(column)).select(*schema.names)
+    rows = spark.read.schema(stored).parquet(*[f"{table.path}/{file.path}" for file in files])
+    return rows.withColumn("day", F.to_date(column)).select(*schema.names)
 
 
 def changed_rows(spark: SparkSession, path: str, after: int, upto: int) -> DataFrame:
@@ -93,16 +97,19 @@ def append(frame: DataFrame, path: str, metadata: Mapping[str, Any]) -> None:
     frame.write.format("delta").mode("append").option("userMetadata", log.packed(metadata)).save(path)
 
 
-def replace_where(frame: DataFrame, path: str, where: str, metadata: Mapping[str, Any], version: int | None = None) -> None:
+def replace_where(frame: DataFrame, path: str, where: str, metadata: Mapping[str, Any], before: Snapshot | None = None) -> None:
     """Replaces the rows that match `where` by `frame`, whose rows must all match it, in one commit.
 
-    Raises ForeshardError if `version` is given and is not what the commit followed: then the next run must make it good.
+    Raises ForeshardError if `before` is given and is not what the commit followed: then the next run must make it good.
     """
-    if version is not None and log.latest_version(path) != version:
-        raise ForeshardError(f"{path}: another writer committed after version {version}, so nothing was committed; run again")
+    now = None if before is None else before.newest()
+    if before and now and now.version != before.version:
+        raise ForeshardError(
+            f"{path}: another writer committed after version {before.version}, so nothing was committed; run again"
+        )
     writer = frame.write.format("delta").mode("overwrite").option("userMetadata", log.packed(metadata))
     writer.option("replaceWhere", where).save(path)
-    if version is not None and log.latest_version(path) != version + 1:
+    if now and now.newest().version != now.version + 1:
         raise ForeshardError(f"{path}: another writer committed beside this run; run again, which makes both good")
 
 

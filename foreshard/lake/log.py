@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +20,13 @@ from foreshard.errors import ForeshardError
 
 # Commits that move rows between files or clean up: they leave the rows as they were.
 _WITHOUT_CHANGE = {"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD COLUMNS", "FSCK"}
-# The log is read in steps, because what is looked for is almost always in the last commits.
-_STEPS = (10, 100, None)
+# The log is read in steps, because what is looked for is almost always in the last commits, and mostly in the very last.
+_STEPS = (1, 10, 100, None)
+# A checkpoint stands for all commits before it: each so many versions, and after a commit of so many files.
+CHECKPOINT_INTERVAL = 10
+_MANY_FILES = 50
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,9 @@ class DataFile:
 
 
 def opened(path: str) -> DeltaTable | None:
-    """The table at its newest version, without its list of files; None if there is none."""
+    """The table at its newest version; None if there is none."""
     try:
-        return DeltaTable(path, without_files=True)
+        return DeltaTable(path)
     except TableNotFoundError:
         return None
 
@@ -85,18 +92,6 @@ def newest_commit(table: DeltaTable | str, key: str) -> dict[str, Any]:
     return {}
 
 
-def changes_said(path: str, after: int, upto: int, key: str) -> list[dict[str, Any]] | None:
-    """What the commits after < v ≤ upto say that changed rows; None if one of them does not name `key` or is gone."""
-    table = opened(path)
-    if table is None:
-        return None
-    commits = [c for c in table.history(max(table.version() - after, 1)) if after < c.get("version", -1) <= upto]
-    if len(commits) != upto - after:
-        return None
-    said = [parse(c.get("userMetadata")) for c in commits if c.get("operation") not in _WITHOUT_CHANGE]
-    return said if all(key in one for one in said) else None
-
-
 def parse(text: str | None) -> dict[str, Any]:
     """The JSON object that a foreshard commit carries; empty for commits made by others."""
     try:
@@ -111,37 +106,75 @@ def packed(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True, separators=(",", ":"))
 
 
-def files(path: str, version: int, partitions: Iterable[Any]) -> Iterator[DataFile]:
-    """The files of these partitions, at one version of a table partitioned by one column."""
-    table = DeltaTable(path, version=version)
-    column = f"partition.{table.metadata().partition_columns[0]}"
-    actions = pa.table(table.get_add_actions(flatten=True))
-    # Before anything is made of them one by one: a table has many times the files that a run looks at.
-    wanted = pc.is_in(actions[column], pa.array(set(partitions), actions[column].type))
-    for row in actions.filter(wanted).to_pylist():
-        bounds = ({k.split(".", 1)[1]: v for k, v in row.items() if k.startswith(side)} for side in ("min.", "max."))
-        yield DataFile(row["path"], row[column], row["size_bytes"], row["num_records"] or 0, *bounds)
+class Snapshot:
+    """One version of a table. Its log is read once: a table opened anew reads the list of all its files, which grows."""
+
+    def __init__(self, path: str, table: DeltaTable) -> None:
+        self.path, self.version = path, int(table.version())
+        metadata = table.metadata()
+        # What tells a table from one made anew in its place, whose versions begin again.
+        self.id = str(metadata.id)
+        self.partition = tuple(metadata.partition_columns)
+        # The rows are just those of the files, as they are in them: no deletion vectors, no renamed columns.
+        self.is_plain = int(table.protocol().min_reader_version) == 1
+        self._table = table
+
+    @cached_property
+    def _files(self) -> pa.Table:
+        return pa.table(self.table().get_add_actions(flatten=True))
+
+    def table(self) -> DeltaTable:
+        """The table, loaded at this version."""
+        if self._table.version() != self.version:
+            # A later snapshot has taken it along.
+            self._table = DeltaTable(self.path, version=self.version)
+        return self._table
+
+    def newest(self) -> Snapshot:
+        """The table as it is now; of the log, what came since this version is read."""
+        table = self.table()
+        table.update_incremental()
+        return Snapshot(self.path, table)
+
+    def files(self, partitions: Iterable[Any]) -> Iterator[DataFile]:
+        """The files of these partitions, of a table partitioned by one column."""
+        column = f"partition.{self.partition[0]}"
+        # Before anything is made of them one by one: a table has many times the files that a run looks at.
+        wanted = pc.is_in(self._files[column], pa.array(set(partitions), self._files[column].type))
+        for row in self._files.filter(wanted).to_pylist():
+            bounds = ({k.split(".", 1)[1]: v for k, v in row.items() if k.startswith(side)} for side in ("min.", "max."))
+            yield DataFile(row["path"], row[column], row["size_bytes"], row["num_records"] or 0, *bounds)
+
+    def changes_said(self, after: int, key: str) -> list[dict[str, Any]] | None:
+        """What the commits since version `after` say that changed rows; None if one does not name `key` or is gone."""
+        # delta-rs numbers the newest commits down from the loaded version, wrongly if it is not the newest.
+        now = self.newest()
+        found = now.table().history(max(now.version - after, 1))
+        commits = [commit for commit in found if after < commit.get("version", -1) <= self.version]
+        if len(commits) != self.version - after:
+            return None
+        said = [parse(c.get("userMetadata")) for c in commits if c.get("operation") not in _WITHOUT_CHANGE]
+        return said if all(key in one for one in said) else None
 
 
-def is_plain(path: str, version: int) -> bool:
-    """Whether the rows are just those of the files, as they are in them: no deletion vectors, no renamed columns."""
-    return int(DeltaTable(path, version=version, without_files=True).protocol().min_reader_version) == 1
+def snapshot(path: str) -> Snapshot:
+    """The table as it is now. Raises TableNotFoundError if there is none."""
+    return Snapshot(path, DeltaTable(path))
 
 
 def commit_files(
-    path: str, version: int, added: Iterable[AddAction], removed: Iterable[RemoveAction], metadata: Mapping[str, Any]
-) -> int:
-    """Makes files that lie in the table's folder part of it, and others no longer, as version + 1; returns that version.
+    before: Snapshot, added: Iterable[AddAction], removed: Iterable[RemoveAction], metadata: Mapping[str, Any]
+) -> None:
+    """Makes files that lie in the table's folder part of it, and others no longer, as the next version.
 
-    Raises ForeshardError if anyone committed after `version`: what was worked out from it no longer holds.
+    Raises ForeshardError if anyone committed after `before`: what was worked out from it no longer holds.
     """
     try:
-        _commit(DeltaTable(path, version=version), [*added, *removed], metadata, retries=0)
+        _commit(before.table(), [*added, *removed], metadata, retries=0)
     except CommitFailedError:
         raise ForeshardError(
-            f"{path}: another writer committed after version {version}, so nothing was committed; run again"
+            f"{before.path}: another writer committed after version {before.version}, so nothing was committed; run again"
         ) from None
-    return version + 1
 
 
 def say(path: str, metadata: Mapping[str, Any]) -> None:
@@ -156,6 +189,19 @@ def _commit(table: DeltaTable, actions: list[AddAction | RemoveAction], metadata
         table.schema(),
         list(table.metadata().partition_columns),
         commit_properties=CommitProperties(custom_metadata={"userMetadata": packed(metadata)}, max_commit_retries=retries),
-        # What of the log is no longer needed is for maintenance to say, which knows the pins.
-        post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+        # What of the log is no longer needed is for maintenance to say, which knows the pins. A checkpoint that failed here
+        # would make the commit look failed, which it is not.
+        post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
     )
+    _checkpoint(table, len(actions) > _MANY_FILES)
+
+
+def _checkpoint(table: DeltaTable, is_large: bool) -> None:
+    """Spares the next readers the commits up to here. The table is as good without: what fails is said and passed over."""
+    try:
+        # The commit has left the loaded table where it was.
+        table.update_incremental()
+        if is_large or table.version() % CHECKPOINT_INTERVAL == 0:
+            table.create_checkpoint()
+    except Exception as error:
+        _logger.warning("%s: no checkpoint was written after version %s: %s", table.table_uri, table.version(), error)

@@ -82,12 +82,12 @@ def delete(spark: SparkSession, path: str, where: str, metadata: str) -> int:
     """Deletes the rows that match; returns the version after it. Whole partitions go without a file being read."""
     with _configured(spark, {_USER_METADATA: metadata}):
         DeltaTable.forPath(spark, path).delete(where)
-    return int(deltalake.DeltaTable(path, without_files=True).version())
+    return int(deltalake.DeltaTable(path).version())
 
 
 def property_hours(path: str, name: str) -> float:
     """A retention property of the table in hours; Delta's own default if it is not set."""
-    value = deltalake.DeltaTable(path, without_files=True).metadata().configuration.get(name, "")
+    value = deltalake.DeltaTable(path).metadata().configuration.get(name, "")
     found = re.fullmatch(r"(?:interval )?(\d+) (hour|day|week)s?", value.strip().lower())
     return int(found[1]) * _UNIT_HOURS[found[2]] if found else _DEFAULT_HOURS[name]
 

@@ -49,11 +49,12 @@ def rehearse(folder: Path) -> None:
     ranked = rows.withColumn("rank", F.row_number().over(first)).where("rank = 1").drop("rank")
     summed = ranked.groupBy("slot").agg(F.sum("events").alias("events"), F.collect_list("entity_id").alias("entities"))
     summed.join(ranked.select("slot").distinct(), "slot", "left_semi").collect()
-    path = USAGE_HOURLY.ensure(spark, settings)
+    table = USAGE_HOURLY.newest(spark, settings)
+    path = table.path
     QUERY_LOAD.ensure(spark, settings)
     seen = Observation()
     with staged(ranked.observe(seen, F.count(F.lit(1)).alias("rows")), path, USAGE_HOURLY) as files:
-        files.commit(log.latest_version(path), {"rows": delta.observed(seen).get("rows")})
+        files.commit(table, {"rows": delta.observed(seen).get("rows")})
     where = f"{delta.days_condition([_HOUR.date()])} AND {delta.hours_condition([_HOUR], 'hour')}"
     delta.replace_where(delta.read(spark, path).where("slot < 4"), path, where, {"rows": 0})
     delta.changed_rows(spark, path, 0, log.latest_version(path)).groupBy("slot").count().toPandas()

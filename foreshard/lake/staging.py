@@ -24,7 +24,7 @@ from pyspark.sql.types import StructType
 
 from foreshard.lake import log
 from foreshard.lake.filesystem import locate
-from foreshard.lake.log import DataFile
+from foreshard.lake.log import DataFile, Snapshot
 from foreshard.lake.tables import Table
 
 # Where Spark puts rows whose partition value is null.
@@ -49,7 +49,9 @@ class StagedFile:
         stats = {"numRecords": self.rows, "minValues": _as_json(self.lowest, False), "maxValues": _as_json(self.highest, True)}
         stats["nullCount"] = dict.fromkeys(self.lowest, 0)
         modified = int(self.modified.timestamp() * 1000)
-        return AddAction(self.path, self.size, {column: self.partition}, modified, True, json.dumps(stats))
+        return AddAction(
+            self.path, self.size, {column: self.partition}, modified, True, json.dumps(stats, separators=(",", ":"))
+        )
 
 
 @dataclass
@@ -85,13 +87,13 @@ class Staged:
         """The rows without a partition, from their files; there must be some."""
         return spark.read.schema(self.schema).parquet(f"{self.location}/{self.column}={_NO_PARTITION}").drop(self.column)
 
-    def commit(self, version: int, metadata: Mapping[str, Any], instead_of: Iterable[DataFile] = ()) -> None:
-        """Makes the rows part of the table as version + 1, in place of whole files; fails if another commit came first."""
+    def commit(self, before: Snapshot, metadata: Mapping[str, Any], instead_of: Iterable[DataFile] = ()) -> None:
+        """Makes the rows part of the table as its next version, in place of whole files; fails if another commit came first."""
         # Before the try: a commit can be in the log although making it raised, and its files must then stay.
         self.may_be_committed = True
         now = int(datetime.now(UTC).timestamp() * 1000)
         removed = [RemoveAction(f.path, True, now, f.size, {self.column: str(f.partition)}) for f in instead_of]
-        log.commit_files(self.root, version, [file.as_action(self.column) for file in self.kept], removed, metadata)
+        log.commit_files(before, [file.as_action(self.column) for file in self.kept], removed, metadata)
 
 
 @contextmanager

@@ -28,15 +28,23 @@ class Table:
 
     def ensure(self, spark: SparkSession, settings: Settings) -> str:
         """Creates the table if it is missing, adds columns that it had not yet when it was made; returns its path."""
+        return self.newest(spark, settings).path
+
+    def newest(self, spark: SparkSession, settings: Settings) -> log.Snapshot:
+        """The table as it is now, after `ensure`."""
         path = settings.table(self.name)
         present = log.opened(path)
         if present is None:
-            skipping = {"delta.dataSkippingStatsColumns": ",".join(self.skipping)} if self.skipping else {}
-            delta.create(spark, path, self.schema, self.partition, dict(self.properties) | skipping)
-        else:
-            names = {field.name for field in present.schema().fields}
-            delta.add_columns(spark, path, [field for field in self.schema.fields if field.name not in names])
-        return path
+            properties = {"delta.checkpointInterval": str(log.CHECKPOINT_INTERVAL)} | dict(self.properties)
+            if self.skipping:
+                properties["delta.dataSkippingStatsColumns"] = ",".join(self.skipping)
+            delta.create(spark, path, self.schema, self.partition, properties)
+            return log.snapshot(path)
+        names = {field.name for field in present.schema().fields}
+        if missing := [field for field in self.schema.fields if field.name not in names]:
+            delta.add_columns(spark, path, missing)
+            return log.snapshot(path)
+        return log.Snapshot(path, present)
 
 
 _CHANGE_FEED = (("delta.enableChangeDataFeed", "true"),)

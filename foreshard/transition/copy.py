@@ -69,8 +69,8 @@ def copy_shards(
 ) -> None:
     """Replaces the node's copies of these shards by the source at `version`, and says so in the same commit."""
     table = serving(node_id)
-    path = table.ensure(spark, settings)
-    serving_version = log.latest_version(path)
+    serving_table = table.newest(spark, settings)
+    path = serving_table.path
     copies = {shard: Holding(version, day) for shard, day in coverage.items()}
     before = held(settings, node_id)
     if not is_of_source(settings, node_id):
@@ -83,8 +83,8 @@ def copy_shards(
     )
     source_table = log.table_id(settings.table("usage_hourly"))
     with staged(written, path, table) as files:
-        before_files = log.files(path, serving_version, coverage)
-        files.commit(serving_version, to_metadata(after, version, source_table), instead_of=before_files)
+        before_files = serving_table.files(coverage)
+        files.commit(serving_table, to_metadata(after, version, source_table), instead_of=before_files)
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,14 @@ def follow(
     Returns how many days changed; nothing is written if every copy is there already. The copies must be of the source as it
     is (`is_of_source`). `changes_since` serves several nodes that follow at once; by default it is `changes_of`.
     """
-    # First of all: what is appended must fit the holdings that are read after it.
-    serving_version = log.latest_version(settings.table(f"serving/{node_id}"))
-    holdings = held(settings, node_id)
+    table = serving(node_id)
+    path = settings.table(table.name)
+    opened = log.opened(path)
+    if opened is None:
+        return 0
+    # What is appended must fit the holdings that are read here.
+    before = log.Snapshot(path, opened)
+    holdings = from_metadata(log.newest_commit(opened, KEY))
     behind = {shard: h for shard, h in holdings.items() if h.applied_version < version}
     if not behind:
         return 0
@@ -128,18 +133,16 @@ def follow(
     oldest = min(applied)
     changes = changes_since(oldest) if changes_since else changes_of(spark, settings, oldest, version)
     touched = {shard: h.covers_from for shard, h in behind.items() if shard in changes.slots or shard >= settings.slots}
-    table = serving(node_id)
-    path = settings.table(table.name)
     after = with_copies(holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
     commit = to_metadata(after, version, log.table_id(settings.table("usage_hourly")))
     if changes.only_added and len(applied) == 1:
         feed = delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version)
         with staged(_covered(spark, settings, feed, touched, isolated).coalesce(1), path, table) as files:
-            files.commit(serving_version, commit)
+            files.commit(before, commit)
     else:
         days = delta.days_condition(list(changes.days))
         rows = source_rows(spark, settings, version, touched, isolated).where(days)
-        delta.replace_where(rows.coalesce(1), path, f"{_shards_condition(touched)} AND {days}", commit, serving_version)
+        delta.replace_where(rows.coalesce(1), path, f"{_shards_condition(touched)} AND {days}", commit, before)
     return len(changes.days)
 
 

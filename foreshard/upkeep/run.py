@@ -238,7 +238,7 @@ def _rotated(tables: list[Kept], now: datetime) -> list[Kept]:
 
 
 def _partition_column(path: str) -> str:
-    columns = DeltaTable(path, without_files=True).metadata().partition_columns
+    columns = DeltaTable(path).metadata().partition_columns
     return str(columns[0]) if columns else ""
 
 

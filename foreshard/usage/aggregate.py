@@ -16,7 +16,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from foreshard.errors import ForeshardError
-from foreshard.lake import log
+from foreshard.lake.log import Snapshot
 from foreshard.lake.tables import QUARANTINE
 from foreshard.settings import Settings
 from foreshard.usage import landing, ledger
@@ -105,11 +105,12 @@ def _aggregate_kind(
     hours: list[datetime],
     usual_rows: float | None,
 ) -> _Part:
-    counts = _take_in(spark, settings, kind, files, Landed(hours, _missing(files, hours), usual_rows))
-    source_version = log.latest_version(settings.table(kind.name))
+    before = kind.table.newest(spark, settings)
+    counts = _take_in(spark, settings, kind, files, Landed(hours, _missing(files, hours), usual_rows), before)
+    source = before.newest()
     rewritten, versions = {}, {}
     for product in (p for p in PRODUCTS if p.source is kind):
-        restated = bring_up_to_date(spark, settings, product, source_version, hours)
+        restated = bring_up_to_date(spark, settings, product, source, hours)
         rewritten[product.table.name] = restated.rows
         versions[product.table.name] = restated.version
     ignored = landing.ignored_columns(files, kind, settings)
@@ -122,13 +123,12 @@ def _missing(files: list[LandingFile], hours: list[datetime]) -> int:
 
 
 def _take_in(
-    spark: SparkSession, settings: Settings, kind: RecordKind, files: list[LandingFile], landed: Landed
+    spark: SparkSession, settings: Settings, kind: RecordKind, files: list[LandingFile], landed: Landed, before: Snapshot
 ) -> AppendCounts:
-    kind.table.ensure(spark, settings)
     if not files:
         return AppendCounts(0, 0, 0, 0)
     read = read_lines(landing.lines(spark, files, kind, settings), kind, settings)
     typed = landing.typed(spark, files, kind, settings)
     if typed is not None:
         read = read.unionByName(read_typed(typed, kind, settings))
-    return ledger.append(spark, read, kind, settings, landed)
+    return ledger.append(spark, read, kind, settings, landed, before)

@@ -20,7 +20,8 @@ from foreshard.checks.gate import require
 from foreshard.checks.rows import require_rows
 from foreshard.checks.summaries import quarantine_summary, record_metrics, record_summary
 from foreshard.errors import ForeshardError
-from foreshard.lake import delta, log
+from foreshard.lake import delta
+from foreshard.lake.log import Snapshot
 from foreshard.lake.staging import Staged, staged
 from foreshard.lake.tables import QUARANTINE
 from foreshard.settings import Settings
@@ -53,13 +54,12 @@ class Landed:
 
 @dataclass(frozen=True)
 class _Batch:
-    """The run that the rows come in: its record table and that table's version when the run began."""
+    """The run that the rows come in, and its record table as it was when the run began."""
 
     spark: SparkSession
     settings: Settings
     kind: RecordKind
-    root: str
-    version: int
+    before: Snapshot
     landed: Landed
 
     def newest_hour(self) -> datetime:
@@ -67,20 +67,21 @@ class _Batch:
         return max(self.landed.hours) + timedelta(hours=1, minutes=self.settings.future_tolerance_minutes)
 
 
-def append(spark: SparkSession, read: DataFrame, kind: RecordKind, settings: Settings, landed: Landed) -> AppendCounts:
-    """Quarantines the refused rows of `records.read_lines` and appends the accepted ones that the table does not have yet.
+def append(
+    spark: SparkSession, read: DataFrame, kind: RecordKind, settings: Settings, landed: Landed, before: Snapshot
+) -> AppendCounts:
+    """Quarantines the refused rows of `records.read_lines` and appends the accepted ones that `before` does not have yet.
 
     The commit says which event hours it touches. Raises QualityError if a critical expectation fails, ForeshardError if
     another writer committed meanwhile; then nothing is appended.
     """
-    root = kind.table.ensure(spark, settings)
-    batch = _Batch(spark, settings, kind, root, log.latest_version(root), landed)
+    batch = _Batch(spark, settings, kind, before, landed)
     seen, kept = Observation(), Observation()
     counted = read.observe(seen, F.count(F.lit(1)).alias("read"), F.count_if(~F.col("good")).alias("bad"))
     # Nearly all events are of the hour that they landed in or the one before.
     compared = around(landed.hours, timedelta(hours=settings.repeat_reach_hours) + _USUAL_DELAY)
     rows = _new_rows(record_rows(counted, kind, settings), _known(batch, compared), kept, kind)
-    with staged(rows, root, kind.table) as written:
+    with staged(rows, before.path, kind.table) as written:
         totals, metrics = delta.observed(seen), delta.observed(kept)
         total, bad = int(totals.get("read", 0)), int(totals.get("bad", 0))
         if bad:
@@ -92,7 +93,7 @@ def append(spark: SparkSession, read: DataFrame, kind: RecordKind, settings: Set
             return _commit(batch, written, metrics, total, bad)
         again = Observation()
         new = _new_rows(written.read(spark), beyond, again, kind)
-        with staged(new, root, kind.table) as rest:
+        with staged(new, before.path, kind.table) as rest:
             repeats = int(metrics["repeats"])
             metrics = delta.observed(again)
             metrics["repeats"] = int(metrics["repeats"]) + repeats
@@ -135,7 +136,7 @@ def _reached(batch: _Batch, metrics: dict[str, Any]) -> set[datetime]:
 
 def _known(batch: _Batch, hours: Sequence[datetime]) -> DataFrame | None:
     """The identities of the table's rows of these event hours; None if it has no file with such rows."""
-    rows = delta.rows_of_hours(batch.spark, batch.root, batch.version, batch.kind.table.schema, hours, "event_time")
+    rows = delta.rows_of_hours(batch.spark, batch.before, batch.kind.table.schema, hours, "event_time")
     return None if rows is None else rows.select(*_IDENTITY)
 
 
@@ -159,17 +160,19 @@ def _commit(batch: _Batch, written: Staged, metrics: dict[str, Any], total: int,
     hours = set(from_bitmap(metrics[HOURS], batch.newest_hour()))
     if metrics["revised"]:
         hours |= _superseded_hours(batch, written, hours)
-    written.commit(batch.version, {"appended": written.rows, HOURS: as_runs(hours)})
+    written.commit(batch.before, {"appended": written.rows, HOURS: as_runs(hours)})
     return counts
 
 
 def _superseded_hours(batch: _Batch, written: Staged, hours: Iterable[datetime]) -> set[datetime]:
     """The event hours of the table's rows that the written ones supersede."""
     reach = timedelta(days=batch.settings.lateness_days)
-    days = sorted({hour.date() for hour in around(hours, reach)})
-    table = delta.read(batch.spark, batch.root, batch.version).where(delta.days_condition(days))
+    files = list(batch.before.files({hour.date() for hour in around(hours, reach)}))
+    if not files:
+        return set()
+    known = delta.rows_of_files(batch.spark, batch.before, batch.kind.table.schema, files, "event_time")
     superseding = written.read(batch.spark).where("revision > 0").select("record_id")
-    return collected(table.join(superseding, "record_id", "left_semi"))
+    return collected(known.join(superseding, "record_id", "left_semi"))
 
 
 def _append_quarantine(batch: _Batch, rows: DataFrame, read: int) -> None:
@@ -192,19 +195,20 @@ def _append_quarantine(batch: _Batch, rows: DataFrame, read: int) -> None:
 
 
 def current_records(
-    spark: SparkSession, kind: RecordKind, settings: Settings, version: int, hours: Sequence[datetime]
+    spark: SparkSession, kind: RecordKind, settings: Settings, source: Snapshot, hours: Sequence[datetime]
 ) -> DataFrame:
     """The records of these event hours at one version of the table, without those that a higher revision supersedes."""
-    path, schema = settings.table(kind.name), kind.table.schema
-    rows = delta.rows_of_hours(spark, path, version, schema, hours, "event_time")
+    schema = kind.table.schema
+    rows = delta.rows_of_hours(spark, source, schema, hours, "event_time")
     if rows is None:
         return spark.createDataFrame([], schema)
     days = {hour.date() for hour in hours}
     near = {day + timedelta(days=shift) for day in days for shift in range(-settings.lateness_days, settings.lateness_days + 1)}
     # Only rows with a revision can supersede: where no file holds any, there is nothing to look up.
-    if not any(file.may_exceed("revision", 0) for file in log.files(path, version, near)):
+    files = [file for file in source.files(near) if file.may_exceed("revision", 0)]
+    if not files:
         return rows
-    revised = delta.read(spark, path, version).where(delta.days_condition(sorted(near))).where("revision > 0")
+    revised = delta.rows_of_files(spark, source, schema, files, "event_time").where("revision > 0")
     newest = revised.groupBy("record_id").agg(F.max("revision").alias("newest_revision"))
     superseded = (F.col("newest.record_id") == F.col("rows.record_id")) & (F.col("newest_revision") > F.col("rows.revision"))
     return rows.alias("rows").join(newest.alias("newest"), superseded, "left_anti")

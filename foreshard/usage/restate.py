@@ -14,6 +14,7 @@ from foreshard.checks.gate import require
 from foreshard.checks.summaries import product_metrics, product_summary
 from foreshard.errors import ForeshardError
 from foreshard.lake import delta, log
+from foreshard.lake.log import Snapshot
 from foreshard.lake.staging import Staged, staged
 from foreshard.settings import Settings
 from foreshard.usage.hours import collected, from_bitmap, from_runs, hours_seen, whole_days
@@ -30,30 +31,28 @@ class Restated:
 
 
 def bring_up_to_date(
-    spark: SparkSession, settings: Settings, product: Product, source_version: int, landed: Sequence[datetime]
+    spark: SparkSession, settings: Settings, product: Product, source: Snapshot, landed: Sequence[datetime]
 ) -> Restated:
-    """Makes what the records up to `source_version` touched anew, and says in the same commit how far that goes.
+    """Makes what the records up to `source` touched anew, and says in the same commit how far that goes.
 
     `landed`: the run's landing hours, which are made anew in any case. Raises QualityError before the commit if a critical
     expectation fails, ForeshardError if another writer committed meanwhile.
     """
-    root = product.table.ensure(spark, settings)
-    version = log.latest_version(root)
-    said = log.newest_commit(root, "record_version")
-    source = settings.table(product.source.name)
-    record_table = log.table_id(source)
+    before = product.table.newest(spark, settings)
+    root = before.path
+    said = log.newest_commit(before.table(), "record_version")
     # Versions of a record table that was made anew say nothing about what was applied of the old one: all is rebuilt.
-    applied = int(said["record_version"]) if said.get("record_table") == record_table else -1
-    hours = sorted({*_touched(spark, source, applied, source_version), *landed})
+    applied = int(said["record_version"]) if said.get("record_table") == source.id else -1
+    hours = sorted({*_touched(spark, source, applied), *landed})
     complete = max(said.get("complete_to", ""), (max(landed) + timedelta(hours=1)).isoformat())
-    commit = {"record_version": source_version, "record_table": record_table, "complete_to": complete}
+    commit = {"record_version": source.version, "record_table": source.id, "complete_to": complete}
     days = {hour.date() for hour in hours}
     condition = delta.days_condition(sorted(days))
     if product.period == "day":
         hours = whole_days(days)
     else:
         condition = f"{condition} AND {delta.hours_condition(hours, product.period)}"
-    records = current_records(spark, product.source, settings, source_version, hours)
+    records = current_records(spark, product.source, settings, source, hours)
     taken, made = Observation(), Observation()
     amounts = F.sum(product.amount(settings)).alias("total")
     observed = records.observe(taken, amounts, hours_seen(F.col("event_time")).alias(HOURS))
@@ -67,14 +66,13 @@ def bring_up_to_date(
             raise ForeshardError(f"{root}: {metrics.get('rows', 0)} rows were made and {written.rows} are in the staged files")
         summary = product_summary(metrics, source_metrics.get("total"), landed, found, settings)
         require(product.table.name, summary, settings)
-        _replace(spark, root, version, product, hours, written, condition, commit)
-    return Restated(written.rows, version + 1)
+        _replace(spark, before, product, hours, written, condition, commit)
+    return Restated(written.rows, before.version + 1)
 
 
 def _replace(
     spark: SparkSession,
-    root: str,
-    version: int,
+    before: Snapshot,
     product: Product,
     hours: Sequence[datetime],
     written: Staged,
@@ -82,21 +80,21 @@ def _replace(
     commit: dict[str, Any],
 ) -> None:
     """Commits the written rows in place of those of the hours: as they lie where the table has none, or only whole days."""
-    present = list(log.files(root, version, {hour.date() for hour in hours}))
+    present = list(before.files({hour.date() for hour in hours}))
     if product.period == "day":
-        written.commit(version, commit, instead_of=present)
+        written.commit(before, commit, instead_of=present)
     elif not any(file.may_hold_hours(product.period, hours) for file in present):
-        written.commit(version, commit)
+        written.commit(before, commit)
     else:
-        delta.replace_where(written.read(spark), root, condition, commit, version)
+        delta.replace_where(written.read(spark), before.path, condition, commit, before)
 
 
-def _touched(spark: SparkSession, source: str, applied: int, version: int) -> list[datetime]:
+def _touched(spark: SparkSession, source: Snapshot, applied: int) -> list[datetime]:
     """The event hours of the records appended after version `applied`, and of the records that they supersede."""
-    if version <= applied:
+    if source.version <= applied:
         return []
-    said = log.changes_said(source, applied, version, HOURS)
+    said = source.changes_said(applied, HOURS)
     if said is not None:
         return sorted({hour for one in said for hour in from_runs(one[HOURS])})
     # The log no longer tells, or somebody else wrote: every hour is made anew.
-    return sorted(collected(delta.read(spark, source, version)))
+    return sorted(collected(delta.read(spark, source.path, source.version)))

@@ -36,7 +36,7 @@ def test_rows_are_seen_from_their_commit_on_and_those_apart_never(spark: Any, la
         assert files.rows == 1
         assert files.read_apart(spark).count() == 1
         assert DeltaTable(path).to_pyarrow_table().num_rows == 0
-        files.commit(0, {"said": 1})
+        files.commit(log.snapshot(path), {"said": 1})
     assert [row["requests"] for row in DeltaTable(path).to_pyarrow_table().to_pylist()] == [7]
     assert log.newest_commit(path, "said") == {"said": 1}
     assert [child.name for child in staged_folders(path)[0].iterdir()] == [f"day={DAY}"]
@@ -57,9 +57,12 @@ def test_what_no_commit_was_tried_for_goes(spark: Any, lake: Settings, frame: An
 
 def test_a_commit_after_anothers_is_refused_and_its_files_stay_for_the_vacuum(spark: Any, lake: Settings, frame: Any) -> None:
     path = QUERY_PATTERN_OBSERVED.ensure(spark, lake)
+    before, beside = log.snapshot(path), log.snapshot(path)
     with staged(frame, path, QUERY_PATTERN_OBSERVED) as first:
-        first.commit(0, {})
+        first.commit(before, {})
+    assert before.newest().version == 1
+    assert [*before.files([DAY])] == []
     with pytest.raises(ForeshardError, match="another writer"), staged(frame, path, QUERY_PATTERN_OBSERVED) as second:
-        second.commit(0, {})
+        second.commit(beside, {})
     assert DeltaTable(path).to_pyarrow_table().num_rows == 1
     assert len(staged_folders(path)) == 2

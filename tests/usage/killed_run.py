@@ -35,7 +35,7 @@ def main() -> None:
     settings = configuration.load(sys.argv[1])
     hour, table, when = job.hour(sys.argv[2]), sys.argv[3], sys.argv[4]
     spark = session(settings, "killed")
-    log.commit_files = dying(log.commit_files, lambda path, *_: path, table, when)
+    log.commit_files = dying(log.commit_files, lambda before, *_: before.path, table, when)
     delta.append = dying(delta.append, lambda frame, path, *_: path, table, when)
     delta.replace_where = dying(delta.replace_where, lambda frame, path, *_: path, table, when)
     aggregate(spark, settings, hour, hour + timedelta(hours=1))
