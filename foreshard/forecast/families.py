@@ -10,7 +10,11 @@ from foreshard.forecast.lightgbm_family import LightGBM
 from foreshard.forecast.naive import LAST_VALUE, PROFILE, SEASONAL_NAIVE
 from foreshard.forecast.prophet_family import ProphetFamily
 from foreshard.forecast.spar import Spar
+from foreshard.forecast.stats_family import MODELS, StatsModel
 
-_ALL: tuple[Family, ...] = (SEASONAL_NAIVE, PROFILE, LAST_VALUE, Spar(), BatchedProphet(), ProphetFamily(), LightGBM())
+_ALL: tuple[Family, ...] = (
+    *(SEASONAL_NAIVE, PROFILE, LAST_VALUE, Spar(), BatchedProphet(), ProphetFamily(), LightGBM()),
+    *(StatsModel(name) for name in MODELS),
+)
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 DEFAULT = ("seasonal_naive", "profile", "last_value", "spar")
