@@ -69,7 +69,7 @@ class ServingCopy:
     def refresh(self) -> int:
         """Follows the serving table; returns how many shards were read anew. A failure leaves what is held as it was."""
         try:
-            newest = DeltaTable(self._uri, without_files=True)
+            newest = DeltaTable(self._uri)
         except TableNotFoundError:
             self._replace(None, {}, {}, set(), None)
             self.is_known = True

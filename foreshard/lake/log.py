@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,11 +18,13 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction
 
 from foreshard.errors import ForeshardError
+from foreshard.lake.filesystem import locate
 
 # Commits that move rows between files or clean up: they leave the rows as they were.
 _WITHOUT_CHANGE = {"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD COLUMNS", "FSCK"}
 # The log is read in steps, because what is looked for is almost always in the last commits, and mostly in the very last.
-_STEPS = (1, 10, 100, None)
+_NEAR = 10
+_STEPS = (100, None)
 # A checkpoint stands for all commits before it: each so many versions, and after a commit of so many files.
 CHECKPOINT_INTERVAL = 10
 _MANY_FILES = 50
@@ -79,14 +82,43 @@ def newest_commit(table: DeltaTable | str, key: str) -> dict[str, Any]:
     """What the newest commit that names `key`, up to the table's loaded version, says of it; empty if none does.
 
     Commits by others, such as OPTIMIZE, say nothing. Spark's `userMetadata` and delta-rs's custom metadata of that name
-    appear alike in the history.
+    appear alike.
     """
     found = opened(table) if isinstance(table, str) else table
     if found is None:
         return {}
+    version = int(found.version())
+    # The last commits' own files: what somebody commits meanwhile cannot be taken for them, and mostly one is enough.
+    for number in range(version, max(version - _NEAR, -1), -1):
+        said = _commit_said(str(found.table_uri), number)
+        if said is None:
+            break
+        if key in said:
+            return said
+    return _older_commit(str(found.table_uri), version, key)
+
+
+def _commit_said(uri: str, version: int) -> dict[str, Any] | None:
+    """What one commit says, from its own file; None if that is not there or cannot be read."""
+    system, root = locate(unquote(uri))
+    try:
+        with system.open_input_stream(f"{root.rstrip('/')}/_delta_log/{version:020d}.json") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return None
+    actions = (json.loads(line) for line in lines if b'"commitInfo"' in line)
+    return parse(next((action["commitInfo"].get("userMetadata") for action in actions if "commitInfo" in action), None))
+
+
+def _older_commit(uri: str, version: int, key: str) -> dict[str, Any]:
+    """As `newest_commit`, from the history as delta-rs tells it.
+
+    It numbers the newest commits down from the loaded version, so the table is loaded anew, and what came since is passed over.
+    """
+    now = DeltaTable(uri)
     for limit in _STEPS:
-        for commit in found.history(limit):
-            said = parse(commit.get("userMetadata")) if commit.get("version", 0) <= found.version() else {}
+        for commit in now.history(None if limit is None else limit + now.version() - version):
+            said = parse(commit.get("userMetadata")) if commit.get("version", 0) <= version else {}
             if key in said:
                 return said
     return {}

@@ -63,3 +63,20 @@ def test_a_commit_stands_without_its_checkpoint(path: str, caplog: pytest.LogCap
     assert "no checkpoint was written" in caplog.text
     assert log.newest_commit(path, "said") == {"said": 1}
     assert len([*log.snapshot(path).files([DAY])]) == 100
+
+
+def test_what_is_committed_after_a_table_was_loaded_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    location = str(tmp_path / "a table")
+    write_deltalake(location, pa.table({"n": pa.array([], pa.int64()), "day": pa.array([], pa.date32())}), partition_by=["day"])
+    log.say(location, {"held": 1})
+    loaded = DeltaTable(location)
+    for number in range(2, 5):
+        log.say(location, {"held": number})
+    assert log.newest_commit(loaded, "held") == {"held": 1}
+    assert log.newest_commit(location, "held") == {"held": 4}
+    for number in range(30):
+        log.say(location, {"other": number})
+    # Further back than the commits that are read one by one.
+    assert log.newest_commit(location, "held") == {"held": 4}
+    assert log.newest_commit(loaded, "held") == {"held": 1}
+    assert log.newest_commit(location, "nobody") == {}
