@@ -29,7 +29,7 @@ test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2
 	$(PYTEST) -m "spark or live" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup ## what needs neither Spark nor a server of its own, in under a minute
+test-fast: setup ## what needs neither Spark nor a server of its own: two minutes, the first time compiling
 	@$(PYTEST) -m "not spark and not live" -n 2
 
 test-spark: setup ## the tests that start a Spark session
