@@ -16,6 +16,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LEVELS = (0.05, 0.10, 0.50, 0.90, 0.95, 0.99)
+# The quantiles of a normal error at these levels, in units of its spread.
+NORMAL = (-1.645, -1.282, 0.0, 1.282, 1.645, 2.326)
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foreshard.forecast.batch import LEVELS, Floats
+from foreshard.forecast.batch import LEVELS, NORMAL, Floats
 from foreshard.forecast.combination import Blend, age_weights
 
 # Windows that count as "of late".
@@ -28,7 +28,6 @@ _ROWS = 12_000
 # asked for.
 _BEYOND = 0.85
 _ROUNDS = 14
-_NORMAL = {0.05: -1.645, 0.10: -1.282, 0.50: 0.0, 0.90: 1.282, 0.95: 1.645, 0.99: 2.326}
 FIGURES = ("spread", "phase", "absolute", "spread_of_counts", "phase_of_counts", "recent", "members", "own")
 _PHASE, _OWN = FIGURES.index("phase"), FIGURES.index("own")
 
@@ -82,7 +81,7 @@ def _asked(level: float) -> float:
 
 def _normal_start(level: float) -> Floats:
     start = np.zeros(len(FIGURES))
-    start[_PHASE], start[_OWN] = 0.5 * _NORMAL[level], 0.5
+    start[_PHASE], start[_OWN] = 0.5 * NORMAL[LEVELS.index(level)], 0.5
     return start
 
 

@@ -7,7 +7,7 @@ batches on many machines, and all of them at once in one process, give the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -83,8 +83,8 @@ class Fleet:
     learnt: Mapping[str, Any]
     calibration: Calibration
     outages: Bools
-    effects: Effects = field(default_factory=Effects)
-    donors: Donors | None = None
+    effects: Effects
+    donors: Donors
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,7 @@ def _finished(
 ) -> Forecasts:
     """The blends' quantiles, the fallbacks of the other series, and what events do to all of them."""
     batch, whole = cleaned.batch, _joined(blends)
-    mean, quantiles = fallback.forecast(
-        batch, cleaned.reasons, options.horizon, fleet.donors or fallback.learn(batch.take([]), 1)
-    )
+    mean, quantiles = fallback.forecast(batch, cleaned.reasons, options.horizon, fleet.donors)
     mean[rows] = whole.mean
     quantiles[:, rows] = np.concatenate([calibration.quantiles(one, fleet.calibration) for one in blends], axis=1)
     quantiles = adaptive.adapted(quantiles, options.levels_used)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.forecast.batch import DAY, LEVELS, Batch, Floats
+from foreshard.forecast.batch import DAY, LEVELS, NORMAL, Batch, Floats
 from foreshard.forecast.hygiene import CONSTANT, DEAD, NEW, SPARSE
 from foreshard.forecast.weekly import Ints, has_weeks, trimmed_mean
 
@@ -18,7 +18,7 @@ _LEVEL_DAYS = 2
 _LENGTHS = (0.25, 1.0, 3.0, 6.0)
 # A dead shard may be used again: what its highest quantiles keep of its former load.
 _ASLEEP = 0.01
-_NORMAL = np.array([-1.645, -1.282, 0.0, 1.282, 1.645, 2.326])
+_NORMAL = np.array(NORMAL)
 
 
 @dataclass(frozen=True)

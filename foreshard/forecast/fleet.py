@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from foreshard.forecast import engine, pooling
-from foreshard.forecast.batch import LEVELS, Batch, Floats
+from foreshard.forecast.batch import LEVELS, NORMAL, Batch, Floats
 from foreshard.forecast.columns import arrays, matrix
 from foreshard.forecast.engine import Options
 from foreshard.forecast.history import Span
@@ -33,7 +33,7 @@ FORECAST = (
     "fallback_reason string"
 )
 _SPREADS = ("spread_own", "spread_common")
-_NORMAL = np.array([-1.645, -1.282, 0.0, 1.282, 1.645, 2.326])
+_NORMAL = np.array(NORMAL)
 assert len(QUANTILES) == len(LEVELS) == len(_NORMAL)
 
 

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from foreshard.errors import ForeshardError
-from foreshard.forecast.batch import LEVELS
+from foreshard.forecast.batch import LEVELS, NORMAL
 
 Singles = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-_NORMAL = (-1.645, -1.282, 0.0, 1.282, 1.645, 2.326)
 # Mean absolute deviation of a normal error in units of its standard deviation.
 _ABSOLUTE = 0.798
 _STEP = 0.02
@@ -46,7 +45,7 @@ class ShortHorizon:
             raise ForeshardError("a short-horizon forecast needs shards and horizons of at least one interval")
         self._parts = [_Part(self.shards, self.horizons, speed) for speed in self.speeds]
         self._size = np.zeros((len(self.horizons), self.shards), np.float32)
-        self._tails = np.tile(np.asarray(_NORMAL) / _ABSOLUTE, (len(self.horizons), 1))
+        self._tails = np.tile(np.asarray(NORMAL) / _ABSOLUTE, (len(self.horizons), 1))
 
     def update(self, actual: npt.ArrayLike, slow: npt.ArrayLike) -> None:
         """Takes in one interval: what came and what the slow forecast had said of it, both (shards,).

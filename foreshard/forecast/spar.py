@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foreshard.forecast.batch import Backtest, Batch, Floats, Prediction
-from foreshard.forecast.lags import Lags, filled, known_windows, lags_of
+from foreshard.forecast.lags import Lags, known_windows, lags_of
 
 # Penalty per feature, in units of the feature's own variance times the windows: how far a series may leave the fleet.
 STRENGTHS = {"spar_own": 0.3, "spar": 3.0}
@@ -51,7 +51,7 @@ class Spar:
         horizon, windows = backtest.horizon, len(backtest.starts)
         gram = np.zeros((horizon, FEATURES, FEATURES))
         moment = np.zeros((horizon, FEATURES))
-        whole = _scaled(sample, backtest)
+        whole, _ = _scaled(sample, backtest)
         target, _ = _targets(sample, backtest, whole)
         variance = np.mean(target**2, axis=(1, 2)) if len(sample) else np.zeros(0)
         weight = 1.0 / (variance + np.median(variance) + 1e-9) if len(sample) else variance
@@ -71,8 +71,8 @@ class Spar:
         return Coefficients(fleet, size)
 
     def predict(self, batch: Batch, backtest: Backtest, learnt: Coefficients) -> Mapping[str, Prediction]:
-        lags = _scaled(batch, backtest)
-        unit = _unit(batch, lags.day)
+        lags, scale = _scaled(batch, backtest)
+        unit = scale[:, None, None]
         features = _features(lags)
         target, judged = _targets(batch, backtest, lags)
         fleet = np.einsum("nwhp,hp->nwh", features, learnt.fleet, optimize=True)
@@ -89,14 +89,11 @@ class Spar:
         return {name: Prediction.of(forecast) for name, forecast in made.items()}
 
 
-def _unit(batch: Batch, day: int) -> Floats:
-    return scale_of(filled(batch.values, day), day)[:, None, None]
-
-
-def _scaled(batch: Batch, backtest: Backtest) -> Lags:
-    """The lags of the series, each in units of its own scale."""
+def _scaled(batch: Batch, backtest: Backtest) -> tuple[Lags, Floats]:
+    """The lags of the series, each in units of its own scale, and the scales."""
     lags = lags_of(batch, backtest)
-    return Lags(lags.values / scale_of(lags.values, lags.day)[:, None], lags.day, lags.origins, lags.horizon)
+    scale = scale_of(lags.values, lags.day)
+    return Lags(lags.values / scale[:, None], lags.day, lags.origins, lags.horizon), scale
 
 
 def scale_of(values: Floats, day: int) -> Floats:

@@ -95,6 +95,9 @@ def newest_commit(table: DeltaTable | str, key: str) -> dict[str, Any]:
             break
         if key in said:
             return said
+    else:
+        if version < _NEAR:
+            return {}  # that was the whole log
     return _older_commit(str(found.table_uri), version, key)
 
 

@@ -78,7 +78,7 @@ def test_a_window_left_out_by_the_closed_form_is_one_left_out_of_the_fit() -> No
     family = Spar()
     learnt = family.learn(batch, backtest)
     made = family.predict(batch, backtest, learnt)["spar"].backtest
-    lags = _scaled(batch, backtest)
+    lags, _ = _scaled(batch, backtest)
     target, _ = _targets(batch, backtest, lags)
     features = _features(lags)[:, :-1]
     left = target - np.einsum("nwhp,hp->nwh", features, learnt.fleet)
