@@ -35,7 +35,7 @@ class Assignment(NamedTuple):
     Costs:
     - `soft_cost[r] × max(0, Σ use − soft)`, per node and resource;
     - `balance_cost[b] × max(0, balance_target[b] × free(first) − free(second))` with free = limit − Σ use, per node;
-    - `overload_cost × max(0, quantile − ceiling)`, per node and step, quantile = Σ mean + z·√(Σ_f (Σ common_f)² + Σ own_square);
+    - `overload_cost × max(0, quantile − ceiling)`, per node and step; quantile = Σ mean + z·√(Σ_f (Σ common_f)² + Σ own²);
     - `move_cost[u]` and `pair_cost[initial[u], node[u]]` for a unit that leaves `initial`;
     - `group_move_cost` × the largest number of moved units in any one group.
     """
