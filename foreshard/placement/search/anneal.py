@@ -1,0 +1,104 @@
+"""Simulated annealing over shifts and swaps: a candidate is drawn, its limit of cost drawn too, and judged against that.
+
+As the limit is known first, most candidates are given up after a few resources (threshold form of the Metropolis rule).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.placement.assignment import Floats
+from foreshard.placement.search.chance import draw
+from foreshard.placement.search.exchange import cost_after, fits
+from foreshard.placement.search.kernel import kernel
+from foreshard.placement.search.moves import admits, carry_out, holds
+from foreshard.placement.search.packing import CLASS, INITIAL, PERMIT, Packed
+from foreshard.placement.search.state import State, travel
+
+
+@kernel
+def removal(p: Packed, s: State, u: int, a: int) -> float:
+    """The cost change of node a if unit u left, kept until the node changes."""
+    if s.removal_version[u] != s.version[a]:
+        nobody = len(p.units) - 1
+        after = cost_after(p.units, s.nodes, p.prices, p.sizes, a, u, nobody, np.inf)
+        s.removal[u] = after - s.nodes[a, s.nodes.shape[1] - 1]
+        s.removal_version[u] = s.version[a]
+    return s.removal[u]
+
+
+@kernel
+def shift_change(p: Packed, s: State, u: int, b: int, most: float) -> float:
+    """The cost change of moving unit u to node b; infinity if it is above `most` or b cannot take it."""
+    a = s.node[u]
+    nobody = len(p.units) - 1
+    if a == b or not admits(p, u, b) or not fits(p.units, p.labels, s.nodes, p.sizes, b, nobody, u):
+        return np.inf
+    change = removal(p, s, u, a) + travel(p, u, b) - travel(p, u, a)
+    now = s.nodes[b, s.nodes.shape[1] - 1]
+    change += cost_after(p.units, s.nodes, p.prices, p.sizes, b, nobody, u, most - change + now) - now
+    if change > most or holds(p, s, p.labels[u, CLASS], b) > 0:
+        return np.inf
+    return change
+
+
+@kernel
+def swap_change(p: Packed, s: State, u: int, v: int, most: float) -> float:
+    """The cost change of units u and v trading places; infinity if it is above `most` or they cannot."""
+    a, b = s.node[u], s.node[v]
+    last = s.nodes.shape[1] - 1
+    if (
+        a == b
+        or not fits(p.units, p.labels, s.nodes, p.sizes, a, u, v)
+        or not fits(p.units, p.labels, s.nodes, p.sizes, b, v, u)
+    ):
+        return np.inf
+    change = travel(p, u, b) - travel(p, u, a) + travel(p, v, a) - travel(p, v, b) - s.nodes[a, last] - s.nodes[b, last]
+    change += cost_after(p.units, s.nodes, p.prices, p.sizes, a, u, v, most - change)
+    if change > most:
+        return np.inf
+    change += cost_after(p.units, s.nodes, p.prices, p.sizes, b, v, u, most - change)
+    if change > most or not admits(p, u, b) or not admits(p, v, a):
+        return np.inf
+    same = int(p.labels[u, CLASS] == p.labels[v, CLASS])
+    if holds(p, s, p.labels[u, CLASS], b) > same or holds(p, s, p.labels[v, CLASS], a) > same:
+        return np.inf
+    return change
+
+
+@kernel
+def a_target(p: Packed, s: State, u: int) -> int:
+    """A random node that unit u may go to; now and then the one it came from."""
+    initial = p.labels[u, INITIAL]
+    if initial >= 0 and initial != s.node[u] and draw(s.random, 32) == 0:
+        return initial
+    row = p.labels[u, PERMIT]
+    start = p.target_start[row]
+    number = p.target_start[row + 1] - start
+    if number == 0:
+        return s.node[u]
+    return p.target[start + draw(s.random, number)]
+
+
+@kernel
+def anneal(p: Packed, s: State, table: Floats, temperature: float, steps: int, swaps: int) -> int:
+    """Tries `steps` candidates at one temperature, `swaps` of 256 of them swaps. Returns how many were taken."""
+    unit, target = np.empty(2, np.int64), np.empty(2, np.int64)
+    taken = 0
+    movable = len(p.movable)
+    for _ in range(steps):
+        most = temperature * table[draw(s.random, len(table))]
+        u = p.movable[draw(s.random, movable)]
+        unit[0] = u
+        if draw(s.random, 256) < swaps:
+            v = p.movable[draw(s.random, movable)]
+            unit[1], target[0], target[1] = v, s.node[v], s.node[u]
+            size = 2
+            change = swap_change(p, s, u, v, most)
+        else:
+            target[0] = a_target(p, s, u)
+            size = 1
+            change = shift_change(p, s, u, target[0], most)
+        if change <= most and carry_out(p, s, unit, target, size, change, most):
+            taken += 1
+    return taken
