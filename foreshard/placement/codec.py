@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
@@ -13,66 +13,68 @@ from pydantic import ValidationError
 
 from foreshard.errors import ForeshardError
 from foreshard.model import (
+    Balance,
+    Conflict,
+    HeavyEntity,
+    Isolation,
     Layout,
     Move,
     Node,
+    NodeCount,
     PlacementProblem,
     Plan,
     PlanMetrics,
     Policy,
     Replica,
+    Resource,
+    ShardGroup,
     ShardLoad,
 )
-from foreshard.placement.documents import Document, LayoutDocument, PlanDocument, ProblemDocument
+from foreshard.placement.documents import Document, LayoutDocument, LoadDocument, ProblemDocument, path_of
+from foreshard.placement.plan_documents import PlanDocument
+from foreshard.placement.references import refuse_bad_references, refuse_repeated_replicas
 
 _DIGITS = 12
 _D = TypeVar("_D", bound=Document)
 
 
 def problem_to_document(problem: PlacementProblem) -> dict[str, Any]:
-    """The problem as JSON-able values, its nodes, shards and replicas in the order of their ids."""
+    """The problem as JSON-able values; nodes, shards and all that has no order of its own in the order of their ids."""
+    order = sorted(range(len(problem.nodes)), key=lambda i: problem.nodes[i].node_id)
     return {
         "format": 1,
         "pool_id": problem.pool_id,
         "layout": _layout_to_document(problem.layout),
-        "nodes": [{**asdict(n), "state": n.state.value} for n in sorted(problem.nodes, key=lambda n: n.node_id)],
+        "nodes": [_node_to_document(problem.nodes[i]) for i in order],
         "shards": [_shard_to_document(s) for s in sorted(problem.shards, key=lambda s: s.shard_id)],
         "policy": asdict(problem.policy),
         "steps": [_instant(step) for step in problem.steps],
         "covers_from": problem.covers_from.isoformat(),
+        "groups": [{**asdict(g), "near": sorted(g.near)} for g in sorted(problem.groups, key=lambda g: g.group_id)],
+        "resources": [asdict(r) for r in sorted(problem.resources, key=lambda r: r.name)],
+        "balances": [asdict(b) for b in sorted(problem.balances, key=lambda b: (b.first, b.second, b.target, b.cost))],
+        "heavy": [_heavy_to_document(h) for h in sorted(problem.heavy, key=lambda h: h.entity_id)],
+        "pair_cost": [[problem.pair_cost[i][j] for j in order] for i in order] if len(problem.pair_cost) else [],
     }
 
 
 def problem_from_document(document: object) -> PlacementProblem:
     """The problem; raises ForeshardError naming the JSON path of the first bad field."""
     parsed = _parsed(ProblemDocument, document, "placement problem")
-    _refuse_repeats("nodes", ((n.node_id,) for n in parsed.nodes))
-    _refuse_repeats("shards", ((s.shard_id,) for s in parsed.shards))
-    for i, shard in enumerate(parsed.shards):
-        for name, values in (("mean", shard.mean), ("spread_own", shard.spread_own), ("spread_common", shard.spread_common)):
-            if len(values) != len(parsed.steps) and (values or name != "spread_common"):
-                raise ForeshardError(
-                    f"placement problem: $.shards[{i}].{name}: {len(values)} values for {len(parsed.steps)} steps"
-                )
+    refuse_bad_references(parsed)
     return PlacementProblem(
         pool_id=parsed.pool_id,
         layout=_layout(parsed.layout),
-        nodes=tuple(Node(**n.model_dump()) for n in parsed.nodes),
-        shards=tuple(
-            ShardLoad(
-                s.shard_id,
-                tuple(s.mean),
-                tuple(s.spread_own),
-                tuple(tuple(c) for c in s.spread_common),
-                s.bytes_full,
-                s.bytes_hot,
-                s.recent_share,
-            )
-            for s in parsed.shards
-        ),
-        policy=Policy(**parsed.policy.model_dump()),
+        nodes=tuple(Node(**dict(n)) for n in parsed.nodes),
+        shards=tuple(ShardLoad(**_load(s, parsed.covers_from, "pins", "avoids")) for s in parsed.shards),
+        policy=Policy(**dict(parsed.policy)),
         steps=tuple(step.astimezone(UTC) for step in parsed.steps),
         covers_from=parsed.covers_from,
+        groups=tuple(ShardGroup(**{**dict(g), "near": tuple(g.near)}) for g in parsed.groups),
+        resources=tuple(Resource(**dict(r)) for r in parsed.resources),
+        balances=tuple(Balance(**dict(b)) for b in parsed.balances),
+        heavy=tuple(HeavyEntity(**_load(h, parsed.covers_from)) for h in parsed.heavy),
+        pair_cost=tuple(tuple(row) for row in parsed.pair_cost),
     )
 
 
@@ -89,23 +91,32 @@ def plan_to_document(plan: Plan) -> dict[str, Any]:
         "metrics": {**asdict(plan.metrics), "overloaded_nodes": list(plan.metrics.overloaded_nodes)},
         "deviations": list(plan.deviations),
         "summary": plan.summary,
+        "isolations": [asdict(i) for i in plan.isolations],
+        "node_counts": [
+            {**asdict(n), "step": _instant(n.step), "start_by": _instant_or_none(n.start_by)} for n in plan.node_counts
+        ],
+        "conflicts": [{"demands": list(c.demands), "remedy": c.remedy} for c in plan.conflicts],
     }
 
 
 def plan_from_document(document: object) -> Plan:
     """The plan; raises ForeshardError naming the JSON path of the first bad field."""
     parsed = _parsed(PlanDocument, document, "plan")
-    metrics = parsed.metrics.model_dump()
+    refuse_repeated_replicas(parsed.layout.replicas, "plan")
+    metrics = dict(parsed.metrics)
     return Plan(
         plan_id=parsed.plan_id,
         pool_id=parsed.pool_id,
         base_epoch=parsed.base_epoch,
         input_digest=parsed.input_digest,
-        moves=tuple(Move(**m.model_dump()) for m in parsed.moves),
+        moves=tuple(Move(**{**dict(m), "start_by": _utc(m.start_by)}) for m in parsed.moves),
         layout=_layout(parsed.layout),
         metrics=PlanMetrics(**{**metrics, "overloaded_nodes": tuple(metrics["overloaded_nodes"])}),
         deviations=tuple(parsed.deviations),
         summary=parsed.summary,
+        isolations=tuple(Isolation(**dict(i)) for i in parsed.isolations),
+        node_counts=tuple(NodeCount(n.step.astimezone(UTC), n.nodes, _utc(n.start_by), n.reason) for n in parsed.node_counts),
+        conflicts=tuple(Conflict(tuple(c.demands), c.remedy) for c in parsed.conflicts),
     )
 
 
@@ -134,27 +145,81 @@ def _canonical(value: object) -> bytes:
 
 
 def _rounded(value: Any) -> Any:
+    """Floats of 12 digits; whole ones as integers, so that 100 and 100.0 are the same input."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 def _move_to_document(move: Move) -> dict[str, Any]:
-    return {**asdict(move), "kind": move.kind.value, "covers_from": _day(move.covers_from)}
+    return {
+        **asdict(move),
+        "kind": move.kind.value,
+        "covers_from": _day(move.covers_from),
+        "goal": move.goal.value,
+        "start_by": _instant_or_none(move.start_by),
+    }
+
+
+def _node_to_document(node: Node) -> dict[str, Any]:
+    return {
+        "node_id": node.node_id,
+        "capacity": node.capacity,
+        "state": node.state.value,
+        "url": node.url,
+        "zone": node.zone,
+        "neighbourhood": node.neighbourhood,
+        "limits": dict(node.limits),
+        "targets": dict(node.targets),
+    }
 
 
 def _shard_to_document(shard: ShardLoad) -> dict[str, Any]:
     return {
         "shard_id": shard.shard_id,
-        "mean": list(shard.mean),
-        "spread_own": list(shard.spread_own),
-        "spread_common": [list(step) for step in shard.spread_common],
-        "bytes_full": shard.bytes_full,
-        "bytes_hot": shard.bytes_hot,
-        "recent_share": shard.recent_share,
+        **_load_to_document(shard),
+        "needs": dict(shard.needs),
+        "min_replicas": shard.min_replicas,
+        "max_replicas": shard.max_replicas,
+        "pins": sorted(shard.pins),
+        "avoids": sorted(shard.avoids),
+        "group": shard.group,
+        "together": shard.together,
+        "move_cost": shard.move_cost,
+        "parent": shard.parent,
     }
+
+
+def _heavy_to_document(heavy: HeavyEntity) -> dict[str, Any]:
+    return {"entity_id": heavy.entity_id, "slot": heavy.slot, "shard_id": heavy.shard_id, **_load_to_document(heavy)}
+
+
+def _load_to_document(load: ShardLoad | HeavyEntity) -> dict[str, Any]:
+    return {
+        "mean": list(load.mean),
+        "spread_own": list(load.spread_own),
+        "spread_common": [list(step) for step in load.spread_common],
+        "bytes_full": load.bytes_full,
+        "bytes_hot": min(load.bytes_hot, load.bytes_full),
+        "recent_share": load.recent_share,
+    }
+
+
+def _load(document: LoadDocument, hot_from: date, *names: str) -> dict[str, Any]:
+    """The fields of a ShardLoad or HeavyEntity; those in `names` are lists to be made tuples."""
+    values = dict(document)
+    segments = values.pop("segments")
+    if segments is not None:
+        values["bytes_full"] = sum(g.bytes for g in segments)
+        values["bytes_hot"] = sum(g.bytes for g in segments if g.day >= hot_from)
+    values["bytes_hot"] = min(values["bytes_hot"], values["bytes_full"])
+    values["spread_common"] = tuple(tuple(step) for step in document.spread_common)
+    return values | {name: tuple(values[name]) for name in ("mean", "spread_own", *names)}
 
 
 def _layout_to_document(layout: Layout) -> dict[str, Any]:
@@ -172,29 +237,27 @@ def _replica_to_document(replica: Replica) -> dict[str, Any]:
 
 
 def _layout(document: LayoutDocument) -> Layout:
-    _refuse_repeats("layout.replicas", ((r.shard_id, r.node_id) for r in document.replicas))
-    return Layout(document.epoch, tuple(Replica(**r.model_dump()) for r in document.replicas))
+    return Layout(document.epoch, tuple(Replica(**dict(r)) for r in document.replicas))
 
 
 def _parsed(model: type[_D], document: object, what: str) -> _D:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        raise ForeshardError(f"{what}: ${path}: {first['msg']}") from None
-
-
-def _refuse_repeats(path: str, keys: Iterable[tuple[object, ...]]) -> None:
-    seen: set[tuple[object, ...]] = set()
-    for i, key in enumerate(keys):
-        if key in seen:
-            raise ForeshardError(f"$.{path}[{i}]: {', '.join(map(str, key))} is there before; give it once")
-        seen.add(key)
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ForeshardError(f"{what}: {path_of(first['loc'])}: {first['msg']}") from None
 
 
 def _instant(step: datetime) -> str:
     return step.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _instant_or_none(step: datetime | None) -> str | None:
+    return _instant(step) if step else None
+
+
+def _utc(step: datetime | None) -> datetime | None:
+    return step.astimezone(UTC) if step else None
 
 
 def _day(day: date | None) -> str | None:

@@ -70,8 +70,7 @@ def clusters(draw: st.DrawFn) -> PlacementProblem:
             draw(row),
             draw(row),
             tuple((x, -0.5 * x) for x in draw(row)) if draw(st.booleans()) else (),
-            draw(st.sampled_from([0, 10, 1_000])),
-            draw(st.sampled_from([0, 5, 100])),
+            *draw(st.sampled_from([(0, 0), (10, 0), (10, 5), (10, 10), (1_000, 5), (1_000, 100)])),
             draw(st.sampled_from([0.0, 0.4, 0.8, 1.0])),
         )
         for i in range(draw(st.integers(0, 10)))
