@@ -1,6 +1,8 @@
 """Entity → slot, and the ranking of nodes per shard by weighted rendezvous hashing.
 
 The slot of an entity never changes; Spark (`xxhash64` is seeded 42) and HAProxy compute the same number.
+Many keys at once, and the first-ranked nodes of many shards: `foreshard.slots` and `foreshard.ranking`, which compile. This
+module doesn't, because Spark's executors import it from an archive, where compiled code can't be kept.
 """
 
 from __future__ import annotations
@@ -19,6 +21,11 @@ def entity_slot(entity_id: str, slot_bits: int) -> int:
     return xxhash.xxh64_intdigest(entity_id.encode("utf-8"), seed=SEED) & ((1 << slot_bits) - 1)
 
 
+def node_hashes(node_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """What a node's id brings to its score for every shard, shape (nodes,)."""
+    return np.array([xxhash.xxh64_intdigest(n.encode("utf-8"), seed=SEED) for n in node_ids], dtype=np.uint64)
+
+
 def rendezvous_scores(shard_ids: Sequence[int], node_ids: Sequence[str], weights: Sequence[float]) -> npt.NDArray[np.float64]:
     """Score of every node for every shard, shape (shards, nodes); the highest is the shard's first preference.
 
@@ -26,17 +33,9 @@ def rendezvous_scores(shard_ids: Sequence[int], node_ids: Sequence[str], weights
     A node's share of first places is proportional to its weight, and adding or losing a node moves only its share.
     Source: Thaler and Ravishankar 1998; the weighted form after Schindelhauer and Schomaker 2005. Time O(shards × nodes).
     """
-    node_hash = np.array([xxhash.xxh64_intdigest(n.encode("utf-8"), seed=SEED) for n in node_ids], dtype=np.uint64)
-    mixed = _mix(np.asarray(shard_ids, dtype=np.uint64)[:, None] ^ node_hash[None, :])
-    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / float(1 << 53)
-    scores: npt.NDArray[np.float64] = -np.asarray(weights, dtype=np.float64)[None, :] / np.log(uniform)
-    return scores
+    from foreshard.ranking import scores
 
-
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of splitmix64: a bijection of 64 bits in which every output bit depends on every input bit."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+    found: npt.NDArray[np.float64] = scores(
+        np.asarray(shard_ids, dtype=np.uint64), node_hashes(node_ids), np.asarray(weights, dtype=np.float64)
+    )
+    return found
