@@ -5,44 +5,44 @@ As the limit is known first, most candidates are given up after a few resources 
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from foreshard.placement.assignment import Floats
 from foreshard.placement.search.chance import draw
 from foreshard.placement.search.exchange import cost_after, fits
-from foreshard.placement.search.kernel import kernel
+from foreshard.placement.search.kernel import inlined, kernel
 from foreshard.placement.search.moves import admits, carry_out, holds
-from foreshard.placement.search.packing import CLASS, INITIAL, PERMIT, Packed
+from foreshard.placement.search.packing import CLASS, HOME, PERMIT, Packed
 from foreshard.placement.search.state import State, travel
 
 
-@kernel
+@inlined
 def removal(p: Packed, s: State, u: int, a: int) -> float:
     """The cost change of node a if unit u left, kept until the node changes."""
     if s.removal_version[u] != s.version[a]:
         nobody = len(p.units) - 1
-        after = cost_after(p.units, s.nodes, p.prices, p.sizes, a, u, nobody, np.inf)
+        after = cost_after(p.units, s.nodes, p.prices, p.sizes, a, u, nobody, math.inf)
         s.removal[u] = after - s.nodes[a, s.nodes.shape[1] - 1]
         s.removal_version[u] = s.version[a]
-    return s.removal[u]
+    return float(s.removal[u])
 
 
-@kernel
+@inlined
 def shift_change(p: Packed, s: State, u: int, b: int, most: float) -> float:
     """The cost change of moving unit u to node b; infinity if it is above `most` or b cannot take it."""
     a = s.node[u]
     nobody = len(p.units) - 1
     if a == b or not admits(p, u, b) or not fits(p.units, p.labels, s.nodes, p.sizes, b, nobody, u):
-        return np.inf
+        return math.inf
     change = removal(p, s, u, a) + travel(p, u, b) - travel(p, u, a)
     now = s.nodes[b, s.nodes.shape[1] - 1]
     change += cost_after(p.units, s.nodes, p.prices, p.sizes, b, nobody, u, most - change + now) - now
     if change > most or holds(p, s, p.labels[u, CLASS], b) > 0:
-        return np.inf
-    return change
+        return math.inf
+    return float(change)
 
 
-@kernel
+@inlined
 def swap_change(p: Packed, s: State, u: int, v: int, most: float) -> float:
     """The cost change of units u and v trading places; infinity if it is above `most` or they cannot."""
     a, b = s.node[u], s.node[v]
@@ -52,49 +52,96 @@ def swap_change(p: Packed, s: State, u: int, v: int, most: float) -> float:
         or not fits(p.units, p.labels, s.nodes, p.sizes, a, u, v)
         or not fits(p.units, p.labels, s.nodes, p.sizes, b, v, u)
     ):
-        return np.inf
+        return math.inf
     change = travel(p, u, b) - travel(p, u, a) + travel(p, v, a) - travel(p, v, b) - s.nodes[a, last] - s.nodes[b, last]
     change += cost_after(p.units, s.nodes, p.prices, p.sizes, a, u, v, most - change)
     if change > most:
-        return np.inf
+        return math.inf
     change += cost_after(p.units, s.nodes, p.prices, p.sizes, b, v, u, most - change)
     if change > most or not admits(p, u, b) or not admits(p, v, a):
-        return np.inf
+        return math.inf
     same = int(p.labels[u, CLASS] == p.labels[v, CLASS])
     if holds(p, s, p.labels[u, CLASS], b) > same or holds(p, s, p.labels[v, CLASS], a) > same:
-        return np.inf
-    return change
+        return math.inf
+    return float(change)
 
 
-@kernel
+@inlined
+def chain_change(p: Packed, s: State, u: int, v: int, c: int, most: float) -> float:
+    """The cost change of unit u taking the place of unit v, which goes to node c; infinity above `most` or if they cannot."""
+    a, b = s.node[u], s.node[v]
+    nobody, last = len(p.units) - 1, s.nodes.shape[1] - 1
+    distinct = a != b and b != c and c != a
+    if not distinct or not fits(p.units, p.labels, s.nodes, p.sizes, c, nobody, v):
+        return math.inf
+    if not fits(p.units, p.labels, s.nodes, p.sizes, b, v, u):
+        return math.inf
+    change = travel(p, u, b) - travel(p, u, a) + travel(p, v, c) - travel(p, v, b) - s.nodes[b, last] - s.nodes[c, last]
+    change += removal(p, s, u, a)
+    change += cost_after(p.units, s.nodes, p.prices, p.sizes, b, v, u, most - change)
+    if change > most:
+        return math.inf
+    change += cost_after(p.units, s.nodes, p.prices, p.sizes, c, nobody, v, most - change)
+    if change > most or not admits(p, u, b) or not admits(p, v, c):
+        return math.inf
+    same = int(p.labels[u, CLASS] == p.labels[v, CLASS])
+    if holds(p, s, p.labels[u, CLASS], b) > same or holds(p, s, p.labels[v, CLASS], c) > 0:
+        return math.inf
+    return float(change)
+
+
+@inlined
 def a_target(p: Packed, s: State, u: int) -> int:
     """A random node that unit u may go to; now and then the one it came from."""
-    initial = p.labels[u, INITIAL]
-    if initial >= 0 and initial != s.node[u] and draw(s.random, 32) == 0:
-        return initial
+    home = p.labels[u, HOME]
+    if home >= 0 and home != s.node[u] and draw(s.random, 32) == 0:
+        return int(home)
     row = p.labels[u, PERMIT]
     start = p.target_start[row]
     number = p.target_start[row + 1] - start
     if number == 0:
-        return s.node[u]
-    return p.target[start + draw(s.random, number)]
+        return int(s.node[u])
+    return int(p.target[start + draw(s.random, number)])
 
 
 @kernel
-def anneal(p: Packed, s: State, table: Floats, temperature: float, steps: int, swaps: int) -> int:
-    """Tries `steps` candidates at one temperature, `swaps` of 256 of them swaps. Returns how many were taken."""
-    unit, target = np.empty(2, np.int64), np.empty(2, np.int64)
+def typical_change(p: Packed, s: State, samples: int) -> float:
+    """The mean size of the cost change of a random feasible shift; 0 where none was found."""
+    total, number = 0.0, 0
+    for _ in range(samples):
+        u = p.movable[draw(s.random, len(p.movable))]
+        change = shift_change(p, s, u, a_target(p, s, u), math.inf)
+        if change < math.inf:
+            total += abs(change)
+            number += 1
+    return total / max(1, number)
+
+
+@kernel
+def anneal(p: Packed, s: State, table: Floats, temperature: float, steps: int, swaps: int, chains: int) -> int:
+    """Tries `steps` candidates at one temperature; of 256 so many are swaps and chains. Returns how many were taken."""
+    unit, target = s.unit, s.target
     taken = 0
     movable = len(p.movable)
     for _ in range(steps):
         most = temperature * table[draw(s.random, len(table))]
         u = p.movable[draw(s.random, movable)]
         unit[0] = u
-        if draw(s.random, 256) < swaps:
-            v = p.movable[draw(s.random, movable)]
-            unit[1], target[0], target[1] = v, s.node[v], s.node[u]
+        kind = draw(s.random, 256)
+        if kind < swaps + chains:
             size = 2
-            change = swap_change(p, s, u, v, most)
+            v = p.movable[draw(s.random, movable)]
+            unit[1], target[0] = v, s.node[v]
+            if kind < swaps:
+                target[1] = s.node[u]
+                change = swap_change(p, s, u, v, most)
+            else:
+                home = p.labels[v, HOME]
+                if home >= 0 and home != s.node[v] and draw(s.random, 2) == 0:
+                    target[1] = home
+                else:
+                    target[1] = a_target(p, s, v)
+                change = chain_change(p, s, u, v, target[1], most)
         else:
             target[0] = a_target(p, s, u)
             size = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foreshard.placement.search.kernel import kernel
+from foreshard.placement.search.kernel import inlined
 
 Words = npt.NDArray[np.uint64]
 
@@ -28,10 +28,10 @@ def exponential_table() -> npt.NDArray[np.float64]:
     A table, rounded, because a logarithm's last digit differs between processors and would make runs differ.
     """
     count = 1 << _BITS
-    return np.round(-np.log((np.arange(count) + 0.5) / count), 9)
+    return -np.round(np.log((np.arange(count) + 0.5) / count, dtype=np.float64), 9)
 
 
-@kernel
+@inlined
 def draw(state: Words, below: int) -> int:
     """A whole number from 0 to `below` − 1 (`below` < 2³¹), by xorshift64*."""
     x = state[0]
@@ -40,4 +40,4 @@ def draw(state: Words, below: int) -> int:
     x ^= x >> np.uint64(27)
     state[0] = x
     top = np.int64((x * np.uint64(0x2545F4914F6CDD1D)) >> np.uint64(33))
-    return (top * below) >> 31
+    return int((top * below) >> 31)

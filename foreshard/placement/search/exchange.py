@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 from foreshard.placement.assignment import Floats, Ints
-from foreshard.placement.search.kernel import kernel
+from foreshard.placement.search.kernel import inlined
 from foreshard.placement.search.packing import INITIAL, Sizes
 
 
-@kernel
+@inlined
 def fits(units: Floats, labels: Ints, nodes: Floats, sizes: Sizes, n: int, leaving: int, coming: int) -> bool:
     """Whether no resource of node n then exceeds its limit, or exceeds it more than now.
 
@@ -32,7 +32,7 @@ def fits(units: Floats, labels: Ints, nodes: Floats, sizes: Sizes, n: int, leavi
     return True
 
 
-@kernel
+@inlined
 def cost_after(
     units: Floats, nodes: Floats, prices: Floats, sizes: Sizes, n: int, leaving: int, coming: int, most: float
 ) -> float:

@@ -6,8 +6,8 @@ import numpy as np
 
 from foreshard.placement.assignment import Ints
 from foreshard.placement.search.exchange import cost_after
-from foreshard.placement.search.kernel import kernel
-from foreshard.placement.search.packing import GROUP, INITIAL, MARKED, PERMIT, Packed
+from foreshard.placement.search.kernel import inlined, kernel
+from foreshard.placement.search.packing import GROUP, HOME, INITIAL, MARKED, PERMIT, Packed
 from foreshard.placement.search.state import (
     CLEAN,
     COST,
@@ -25,12 +25,12 @@ from foreshard.placement.search.state import (
 )
 
 
-@kernel
+@inlined
 def holds(p: Packed, s: State, conflict: int, n: int) -> int:
     """How many units of a conflict class node n holds: O(1), or O(members) of a small class."""
     row = p.class_row[conflict]
     if row >= 0:
-        return s.present[row, n]
+        return int(s.present[row, n])
     number = 0
     for i in range(p.class_start[conflict], p.class_start[conflict + 1]):
         if s.node[p.class_member[i]] == n:
@@ -38,10 +38,10 @@ def holds(p: Packed, s: State, conflict: int, n: int) -> int:
     return number
 
 
-@kernel
+@inlined
 def admits(p: Packed, u: int, n: int) -> bool:
     """Whether node n may hold unit u at all."""
-    return p.may_hold[p.labels[u, PERMIT], n] or p.labels[u, INITIAL] == n
+    return bool(p.may_hold[p.labels[u, PERMIT], n] or p.labels[u, HOME] == n)
 
 
 @kernel
@@ -93,7 +93,7 @@ def count_leaving(p: Packed, s: State, unit: Ints, source: Ints, target: Ints, s
             change = int(target[i] != initial) - int(source[i] != initial)
             if change != 0:
                 count_moved(p, s, p.labels[unit[i], GROUP], change)
-    return p.group_move_cost * (s.flags[MOST_MOVED] - before)
+    return float(p.group_move_cost * (s.flags[MOST_MOVED] - before))
 
 
 @kernel
@@ -102,7 +102,7 @@ def carry_out(p: Packed, s: State, unit: Ints, target: Ints, size: int, change: 
 
     `change` is the cost change without the most moved group's. What nodes and conflict classes allow is checked before.
     """
-    source = np.empty(size, np.int64)
+    source = s.source
     for i in range(size):
         source[i] = s.node[unit[i]]
     group_change = count_leaving(p, s, unit, source, target, size)
@@ -154,7 +154,8 @@ def keep_best(s: State) -> None:
     if s.totals[COST] < s.totals[LOWEST]:
         s.totals[LOWEST] = s.totals[COST]
         if s.flags[WRITTEN] > len(s.journal):
-            s.best[:] = s.node
+            for u in range(len(s.node)):
+                s.best[u] = s.node[u]
         else:
             for i in range(s.flags[WRITTEN]):
                 s.best[s.journal[i]] = s.node[s.journal[i]]

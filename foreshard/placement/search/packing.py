@@ -2,9 +2,9 @@
 
 A unit's record: use (R), tilt (B), mean (T), own² (T), common (T·F), move cost. Tilt is what the unit adds to a node's
 `balance_target × free(first) − free(second)`. A node's record: room (R), above (R), spare (B), excess (T), own² (T), common
-(T·F), cost: room is the limit less what is held (of
-a transient resource, what the node's initial units use from the start), above is use less `soft`, spare the balance's left side, excess Σ mean less
-the ceiling. Transient resources come first. The last unit is nobody: it uses nothing, so that a shift is an exchange with it.
+(T·F), cost. Room is the limit less what is held (of a transient resource, what the node's initial units use from the start),
+above is use less `soft`, spare the balance's left side, excess Σ mean less the ceiling. Transient resources come first. The
+last unit is nobody: it uses nothing, so that a shift is an exchange with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from foreshard.errors import ForeshardError
 from foreshard.placement.assignment import Assignment, Bools, Floats, Ints
 
-INITIAL, CLASS, GROUP, PERMIT, MARKED = range(5)
+INITIAL, CLASS, GROUP, PERMIT, MARKED, HOME = range(6)
 # Above this many cells, a class's members are looked through instead of keeping who is where.
 _MOST_CELLS = 1 << 29
 _FEW_MEMBERS = 6
@@ -38,7 +38,7 @@ class Packed(NamedTuple):
 
     sizes: Sizes
     units: Floats  # (U + 1, columns)
-    labels: Ints  # (U + 1, 5): initial node, conflict class, group, row of targets, 1 where the group is watched
+    labels: Ints  # (U + 1, 6): initial node, conflict class, group, row of targets, watched or not, where it may return
     prices: Floats  # (R + B + 2,): soft, balance, overload, z
     empty: Floats  # (N, columns) record of each node without units
     movable: Ints  # units that are not fixed
@@ -117,7 +117,7 @@ def _node_records(a: Assignment, order: Ints) -> Floats:
 
 def _labels(a: Assignment, watched: Ints, any_node: int) -> Ints:
     units = len(a.use)
-    labels = np.full((units + 1, 5), -1, dtype=np.int64)
+    labels = np.full((units + 1, 6), -1, dtype=np.int64)
     labels[:-1, INITIAL], labels[:-1, CLASS], labels[:-1, GROUP] = (
         a.initial,
         np.unique(a.conflict, return_inverse=True)[1],
@@ -127,8 +127,17 @@ def _labels(a: Assignment, watched: Ints, any_node: int) -> Ints:
     labels[:, MARKED] = 0
     grouped = np.flatnonzero(a.group >= 0)
     labels[grouped, MARKED] = watched[a.group[grouped]] >= 0
+    labels[:-1, HOME] = np.where(_may_return(a), a.initial, -1)
     labels[-1, INITIAL] = -2
     return labels
+
+
+def _may_return(a: Assignment) -> Bools:
+    """The initial node takes a unit back even if it accepts no others, but not where the unit's permit forbids it."""
+    may = a.initial >= 0
+    asked = np.flatnonzero(may & (a.permit >= 0))
+    may[asked] = a.allowed[a.permit[asked], a.initial[asked]]
+    return may
 
 
 def _watched(a: Assignment) -> tuple[Ints, Ints]:

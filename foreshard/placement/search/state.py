@@ -10,7 +10,7 @@ import numpy.typing as npt
 from foreshard.placement.assignment import Floats, Ints
 from foreshard.placement.search.chance import Words
 from foreshard.placement.search.exchange import cost_after
-from foreshard.placement.search.kernel import kernel
+from foreshard.placement.search.kernel import inlined, kernel
 from foreshard.placement.search.packing import CLASS, GROUP, INITIAL, MARKED, Packed
 
 Counts = npt.NDArray[np.int32]
@@ -40,6 +40,9 @@ class State(NamedTuple):
     following: Ints  # (U + 1,) next unit on the same node
     preceding: Ints  # (U + 1,)
     random: Words  # (1,)
+    unit: Ints  # (8,) scratch: the units of a move, where they are and where they go
+    source: Ints  # (8,)
+    target: Ints  # (8,)
 
 
 def new_state(p: Packed, node: Ints, random: Words) -> State:
@@ -65,6 +68,9 @@ def new_state(p: Packed, node: Ints, random: Words) -> State:
         following=np.full(units, -1, dtype=np.int64),
         preceding=np.full(units, -1, dtype=np.int64),
         random=random,
+        unit=np.zeros(8, dtype=np.int64),
+        source=np.zeros(8, dtype=np.int64),
+        target=np.zeros(8, dtype=np.int64),
     )
     restart(p, state, state.node.copy())
     state.totals[LOWEST] = state.totals[COST]
@@ -75,19 +81,15 @@ def new_state(p: Packed, node: Ints, random: Words) -> State:
 def restart(p: Packed, s: State, node: Ints) -> None:
     """Makes `node`, shape (U + 1,), the placement and works out all sums anew. Best and lowest stay."""
     s.flags[WRITTEN] = len(s.journal) + 1
-    s.nodes[:] = p.empty
-    s.present[:] = 0
-    s.in_zone[:] = 0
-    s.zones[:] = 0
-    s.in_neighbourhood[:] = 0
-    s.moved[:] = 0
-    s.moved_groups[:] = 0
+    clear(s)
+    for n in range(s.nodes.shape[0]):
+        for i in range(s.nodes.shape[1]):
+            s.nodes[n, i] = p.empty[n, i]
     s.moved_groups[0] = len(s.moved)
-    s.flags[MOST_MOVED] = 0
-    s.first[:] = -1
     s.totals[COST] = 0.0
-    s.node[:] = node
+    s.node[-1] = -1
     for u in range(len(s.node) - 1):
+        s.node[u] = node[u]
         count(p, s, u, node[u], 1)
         initial = p.labels[u, INITIAL]
         if initial >= 0 and initial != node[u]:
@@ -111,6 +113,26 @@ def restart(p: Packed, s: State, node: Ints) -> None:
 
 
 @kernel
+def clear(s: State) -> None:
+    """Empties all counts and lists."""
+    s.flags[MOST_MOVED] = 0
+    for n in range(len(s.first)):
+        s.first[n] = -1
+        for row in range(len(s.present)):
+            s.present[row, n] = 0
+    for w in range(len(s.zones)):
+        s.zones[w] = 0
+        for k in range(s.in_zone.shape[1]):
+            s.in_zone[w, k] = 0
+        for k in range(s.in_neighbourhood.shape[1]):
+            s.in_neighbourhood[w, k] = 0
+    for g in range(len(s.moved)):
+        s.moved[g] = 0
+    for i in range(len(s.moved_groups)):
+        s.moved_groups[i] = 0
+
+
+@kernel
 def lacking(p: Packed, s: State, w: int, k: int) -> int:
     """How many of the groups that watched group w must be near are missing from neighbourhood k, where w has a unit."""
     missing = 0
@@ -121,15 +143,15 @@ def lacking(p: Packed, s: State, w: int, k: int) -> int:
     return missing
 
 
-@kernel
+@inlined
 def travel(p: Packed, u: int, n: int) -> float:
     """What it costs that unit u is on node n: nothing on its initial node."""
     initial = p.labels[u, INITIAL]
     if initial < 0 or initial == n:
         return 0.0
-    cost = p.units[u, p.units.shape[1] - 1]
+    cost = float(p.units[u, p.units.shape[1] - 1])
     if p.pair_cost.shape[0] > 0:
-        cost += p.pair_cost[initial, n]
+        cost += float(p.pair_cost[initial, n])
     return cost
 
 
@@ -143,7 +165,7 @@ def count(p: Packed, s: State, u: int, n: int, change: int) -> None:
         w = p.watched[p.labels[u, GROUP]]
         before = s.in_zone[w, p.zone[n]]
         s.in_zone[w, p.zone[n]] = before + change
-        s.zones[w] += np.int32((before + change > 0)) - np.int32((before > 0))
+        s.zones[w] += np.int32(before + change > 0) - np.int32(before > 0)
         s.in_neighbourhood[w, p.neighbourhood[n]] += change
 
 
@@ -156,9 +178,7 @@ def count_moved(p: Packed, s: State, group: int, change: int) -> None:
     s.moved[group] = before + change
     s.moved_groups[before] -= 1
     s.moved_groups[before + change] += 1
-    if before + change > s.flags[MOST_MOVED]:
-        s.flags[MOST_MOVED] = before + change
-    elif before == s.flags[MOST_MOVED] and s.moved_groups[before] == 0:
+    if before + change > s.flags[MOST_MOVED] or (before == s.flags[MOST_MOVED] and s.moved_groups[before] == 0):
         s.flags[MOST_MOVED] = before + change
 
 
