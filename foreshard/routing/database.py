@@ -67,6 +67,8 @@ def transaction(url: str) -> Iterator[RealDictCursor]:
         ) from None
     except errors.UndefinedTable:
         raise ForeshardError(f"the database at {address(url)} has no foreshard tables; run `foreshard init`") from None
+    except errors.UndefinedColumn:
+        raise ForeshardError(f"the database at {address(url)} is of an older version; run `foreshard init`") from None
     finally:
         with suppress(psycopg2.Error):
             connection.close()  # rolls back what is not committed

@@ -21,6 +21,7 @@ from foreshard.settings import Settings
 from foreshard.transition import lease, store
 from foreshard.transition.first_plan import first_plan
 from foreshard.transition.inputs import Forecasts, newest_forecasts, placement_problem
+from foreshard.transition.plan_problem import packed
 from foreshard.transition.retire import drop_shards
 
 _LEASE_SECONDS = 60
@@ -52,7 +53,7 @@ def propose(settings: Settings) -> ProposedPlan:
         return ProposedPlan("", 0, 0, False, f"epoch {current.epoch} already has this forecast and these weights")
     summary = layout_summary(plan.layout.replicas, problem.nodes, problem.policy, settings.slots)
     require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
-    store.save_plan(url, plan, codec.plan_to_document(plan))
+    store.save_plan(url, plan, codec.plan_to_document(plan), packed(problem))
     state = store.read_plan(url, settings.pool_id, plan.plan_id).state
     if state in ("rejected", "published", "done"):
         return ProposedPlan("", 0, 0, False, f"plan {plan.plan_id} was made from these inputs before and is {state}")

@@ -74,12 +74,12 @@ class ReplicaRecord:
     verified_at: datetime | None = None
 
 
-def save_plan(url: str, plan: Plan, document: Mapping[str, Any]) -> None:
-    """Stores a plan as proposed, with its moves; a plan that is already stored stays as it is."""
+def save_plan(url: str, plan: Plan, document: Mapping[str, Any], problem: bytes | None = None) -> None:
+    """Stores a plan as proposed, with its moves and the problem it was made from; one already stored stays as it is."""
     key = {"pool_id": plan.pool_id, "plan_id": plan.plan_id}
     with database.transaction(url) as cursor:
         head = {"base_epoch": plan.base_epoch, "input_digest": plan.input_digest, "summary": plan.summary}
-        if not database.run(cursor, "insert_plan", {**key, **head, "document": Json(document)}):
+        if not database.run(cursor, "insert_plan", {**key, **head, "document": Json(document), "problem": problem}):
             return
         moves = [{"position": position, **asdict(move)} for position, move in enumerate(plan.moves)]
         database.run(cursor, "insert_plan_moves", {**key, "moves": Json(moves, dumps=_json)})
@@ -92,6 +92,13 @@ def read_plan(url: str, pool_id: str, plan_id: str) -> PlanRecord:
     if not rows:
         raise ForeshardError(no_plan(pool_id, plan_id))
     return PlanRecord(**rows[0])
+
+
+def read_problem(url: str, pool_id: str, plan_id: str) -> bytes | None:
+    """The problem kept beside a plan, as plan_problem.packed wrote it; None if there is none."""
+    rows = database.query(url, "read_plan_problem", {"pool_id": pool_id, "plan_id": plan_id})
+    kept = rows[0]["problem"] if rows else None
+    return None if kept is None else bytes(kept)
 
 
 def latest_plan(url: str, pool_id: str) -> PlanRecord | None:

@@ -9,12 +9,26 @@ from threading import Barrier
 
 import pytest
 
+from foreshard import resources
 from foreshard.errors import ForeshardError, Refused
-from foreshard.model import Move, MoveKind, Plan, PlanMetrics, Replica
+from foreshard.local.postgres import EmbeddedPostgres
+from foreshard.model import (
+    Layout,
+    Move,
+    MoveKind,
+    Node,
+    PlacementProblem,
+    Plan,
+    PlanMetrics,
+    Policy,
+    Replica,
+    Resource,
+    ShardLoad,
+)
 from foreshard.routing import database as control_plane
 from foreshard.routing import store as epochs
 from foreshard.routing.snapshot import Snapshot
-from foreshard.transition import plan_state, store
+from foreshard.transition import plan_problem, plan_state, store
 from foreshard.transition.store import ReplicaRecord
 
 MOVES = (
@@ -54,6 +68,44 @@ def test_a_plan_is_stored_once_and_read_back(published: str, plan: Plan) -> None
     assert latest is not None
     assert latest.plan_id == "p1"
     assert store.latest_plan(published, "other") is None
+
+
+def test_a_problem_is_kept_beside_its_plan_and_comes_back_the_same(published: str, plan: Plan) -> None:
+    problem = PlacementProblem(
+        "usage",
+        Layout(1, (Replica(0, "a", 1 / 7), Replica(0, "b", covers_from=date(2013, 11, 20)))),
+        (Node("a", 10.0, zone="x", limits={"storage": 1 / 3}), Node("b", 0.1 + 0.2, targets={"load": 0.7})),
+        (ShardLoad(0, (0.1, 7e-17), (0.2, 0.3), ((0.1,), (-0.1,)), 5, 1, 0.5, {"storage": 2.0}, avoids=("b",)),),
+        Policy(),
+        (datetime(2013, 11, 27, tzinfo=UTC), datetime(2013, 11, 27, 1, tzinfo=UTC)),
+        date(2013, 11, 20),
+        resources=(Resource("storage"),),
+    )
+    assert store.read_problem(published, "usage", "p1") is None, "plans stored before have none"
+    store.save_plan(published, replace(plan, plan_id="p2"), {}, plan_problem.packed(problem))
+    kept = store.read_problem(published, "usage", "p2")
+    assert kept == plan_problem.packed(problem)
+    assert plan_problem.unpacked(kept, "p2") == problem
+    assert store.read_problem(published, "usage", "none") is None
+    with pytest.raises(ForeshardError, match="kept with plan p2 cannot be read"):
+        plan_problem.unpacked(kept[:-3], "p2")
+
+
+def test_the_column_for_the_problem_is_added_to_a_database_of_before_and_only_once(
+    postgres: EmbeddedPostgres, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.create_database("before_problems")
+    names = resources.names
+    with monkeypatch.context() as before:
+        before.setattr(resources, "names", lambda folder, ending: [n for n in names(folder, ending) if n < "0003"])
+        control_plane.migrate(url)
+    with pytest.raises(ForeshardError, match="older version; run `foreshard init`"):
+        store.read_problem(url, "usage", "p1")
+    assert control_plane.migrate(url)[0] == "0003_plan_problem.sql"
+    assert control_plane.migrate(url) == []
+    with control_plane.transaction(url) as cursor:
+        cursor.execute(resources.text("sql", "migrations", "0003_plan_problem.sql"))  # safe to repeat by itself
+    assert store.read_problem(url, "usage", "p1") is None
 
 
 def test_a_plan_without_moves_has_none(published: str, plan: Plan) -> None:
