@@ -28,6 +28,7 @@ def refuse_bad_references(problem: ProblemDocument) -> None:
     for i, shard in enumerate(problem.shards):
         _series(f"shards[{i}]", shard, len(problem.steps))
         _shard(f"shards[{i}]", shard, known)
+    _together(problem, known)
     _heavy(problem, known)
     _groups(problem, known.groups)
     _balances(problem, resources)
@@ -55,6 +56,12 @@ class _Known:
         self.parents: dict[int, int | None] = {r.shard_id: None for r in problem.layout.replicas}
         self.parents.update({s.shard_id: s.parent for s in problem.shards})
         self.policy = problem.policy
+
+    def allowed_number(self, shard: ShardDocument) -> tuple[int, int]:
+        """The least full replicas and the most replicas of a shard: its own, else the policy's."""
+        least = self.policy.min_full_replicas if shard.min_replicas is None else shard.min_replicas
+        most = max(self.policy.max_replicas, self.policy.min_full_replicas)
+        return least, most if shard.max_replicas is None else shard.max_replicas
 
 
 def _nothing_twice(problem: ProblemDocument) -> None:
@@ -113,12 +120,30 @@ def _shard(path: str, shard: ShardDocument, known: _Known) -> None:
 
 
 def _allowed_number(path: str, shard: ShardDocument, known: _Known) -> None:
-    least = known.policy.min_full_replicas if shard.min_replicas is None else shard.min_replicas
-    most = max(known.policy.max_replicas, known.policy.min_full_replicas)
-    most = most if shard.max_replicas is None else shard.max_replicas
+    least, most = known.allowed_number(shard)
     if least > most:
         which = "min_replicas" if shard.max_replicas is None else "max_replicas"
         refuse(f"{path}.{which}", f"at least {least} and at most {most} replicas cannot both hold")
+
+
+def _together(problem: ProblemDocument, known: _Known) -> None:
+    """Shards that share their nodes are planned as one, so they must be alike in what else binds them."""
+    distinct = {g.group_id for g in problem.groups if g.distinct_nodes}
+    first: dict[str, ShardDocument] = {}
+    bounds: dict[str, tuple[int, int]] = {}
+    for i, shard in enumerate(problem.shards):
+        if not shard.together:
+            continue
+        path, other = f"shards[{i}].together", first.setdefault(shard.together, shard)
+        if shard.parent is not None:
+            refuse(path, "an isolated entity cannot share another shard's nodes")
+        if other is not shard and (shard.group != other.group or shard.group in distinct):
+            refuse(path, f"shard {other.shard_id} is of another group, or their group keeps its shards on distinct nodes")
+        least, most = known.allowed_number(shard)
+        before = bounds.get(shard.together, (least, most))
+        least, most = bounds[shard.together] = max(least, before[0]), min(most, before[1])
+        if least > most:
+            refuse(path, f"one of these shards needs at least {least} replicas, another allows {most}")
 
 
 def _heavy(problem: ProblemDocument, known: _Known) -> None:

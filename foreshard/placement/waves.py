@@ -16,8 +16,9 @@ from foreshard.placement.wave_checks import DISTINCT, LEAST, MOST, NEAR, ROOM, S
 from foreshard.placement.wave_kernel import place_in_waves
 from foreshard.placement.wave_tables import tables_of
 
-# What fits in one order may block itself in another: so many orders are tried, each with what was left over put first.
-ORDERS = 8
+# What fits in one order may block itself in another. What was left over is put first, as long as that is something new; then
+# so many orders by chance are tried.
+ORDERS = 16
 _DROP = len(KINDS) - 1
 _CLOSED, _BARRED, _PINNED = 101, 102, 103
 
@@ -39,8 +40,8 @@ def in_waves(cluster: Cluster, moves: Moves) -> Waves:
     A move goes into the first wave where a copy of it has room and the state published afterwards is no worse than the one
     before; moves that only work together (an exchange between full nodes) share a wave. A node sends and receives at most
     `max_moves_in_flight` copies and `max_bytes_in_flight` bytes in a wave, sent and received together; a larger move is alone
-    there. Orders that block themselves are tried anew with what was left over first. Deterministic, in about
-    O(replicas + waves × pending moves).
+    there. Where some are left over, other orders are tried and the one that leaves the fewest is kept.
+    Deterministic, in about O(replicas + waves × pending moves) per order.
     """
     count = len(moves.shard)
     if not count:
@@ -69,17 +70,18 @@ def _best_order(cluster: Cluster, moves: Moves) -> tuple[Ints, Ints, Ints]:
     """Wave, reason code and resource of each move, in the order that leaves the fewest; moves are given by urgency."""
     count = len(moves.shard)
     early = np.zeros(count, dtype=np.bool_)
-    best: tuple[Ints, Ints, Ints] | None = None
-    for _ in range(ORDERS):
-        order = np.argsort(~early, kind="stable")
-        found = _in_order(cluster, _picked(moves, order), order)
+    order, stuck = np.arange(count), 0
+    best = found = _in_order(cluster, moves, order)
+    while (best[0] < 0).any() and stuck < ORDERS:
         left = found[0] < 0
-        if best is None or left.sum() < (best[0] < 0).sum():
+        if stuck or early[left].all():
+            order, stuck = np.random.default_rng(stuck).permutation(count), stuck + 1
+        else:
+            early |= left
+            order = np.argsort(~early, kind="stable")
+        found = _in_order(cluster, _picked(moves, order), order)
+        if (found[0] < 0).sum() < (best[0] < 0).sum():
             best = found
-        if not left.any() or early[left].all():
-            break
-        early |= left
-    assert best is not None
     return best
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +30,7 @@ def exponential_table() -> npt.NDArray[np.float64]:
     A table, rounded, because a logarithm's last digit differs between processors and would make runs differ.
     """
     count = 1 << _BITS
-    return -np.round(np.log((np.arange(count) + 0.5) / count, dtype=np.float64), 9)
+    return np.array([-round(math.log((i + 0.5) / count), 9) for i in range(count)])
 
 
 @inlined

@@ -1,0 +1,92 @@
+"""A problem and its plan side by side: the same cluster under the layout at hand and under the plan's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from foreshard.model import HeavyEntity, Isolation, Move, Node, NodeState, PlacementProblem, Plan, ShardLoad
+from foreshard.placement.building import build
+from foreshard.placement.bundles import merged
+from foreshard.placement.explanation.standing import Standing
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`before` and `after` have the same nodes in the same order. Shards that share their nodes are one row of them."""
+
+    problem: PlacementProblem
+    plan: Plan
+    before: Standing
+    after: Standing
+    stands: Mapping[int, int]  # the shard that stands for each one of a bundle
+
+    def row(self, standing: Standing, shard_id: int) -> int:
+        """Position of the shard, or of the bundle that it is in; raises ForeshardError if there is no such shard."""
+        return standing.row(self.stands.get(shard_id, shard_id))
+
+    def members(self, shard_id: int) -> list[int]:
+        """The shards that share their nodes with this one, itself included."""
+        first = self.stands.get(shard_id, shard_id)
+        return sorted(s for s, at in self.stands.items() if at == first) or [shard_id]
+
+    def moves_of(self, shard_id: int) -> list[tuple[int, Move]]:
+        """The plan's moves of a shard with their places in the plan, from 1."""
+        return [(i, m) for i, m in enumerate(self.plan.moves, 1) if m.shard_id == shard_id]
+
+
+def scene(problem: PlacementProblem, plan: Plan) -> Scene:
+    """Both sides as arrays; raises ForeshardError if the problem contradicts itself. Time O(replicas + shards × T × F)."""
+    known = {n.node_id for n in problem.nodes}
+    named = {r.node_id for r in (*problem.layout.replicas, *plan.layout.replicas)}
+    gone = tuple(Node(name, 1.0, NodeState.DEAD) for name in sorted(named - known))
+    # Costs between pairs of nodes are of no use here, and have no rows for nodes that are gone.
+    wider = replace(problem, nodes=(*problem.nodes, *gone), pair_cost=())
+    bundled, stands = merged(wider)
+    before = build(bundled)
+    later, _ = merged(replace(wider, shards=isolated(problem, plan.isolations), layout=plan.layout))
+    after = build(later)
+    return Scene(problem, plan, Standing(before, before.held), Standing(after, after.held), stands)
+
+
+def isolated(problem: PlacementProblem, isolations: Sequence[Isolation]) -> tuple[ShardLoad, ...]:
+    """The problem's shards once these entities have shards of their own, or have them no longer."""
+    loads = {s.shard_id: s for s in problem.shards}
+    heavy = {(h.slot, h.entity_id): h for h in problem.heavy}
+    for isolation in isolations:
+        slot, own = loads.get(isolation.slot), loads.get(isolation.shard_id)
+        entity = heavy.get((isolation.slot, isolation.entity_id))
+        if isolation.ends and own is not None and slot is not None:
+            del loads[own.shard_id]
+            loads[slot.shard_id] = _combined(slot, own, 1.0)
+        elif not isolation.ends and own is None and slot is not None and entity is not None:
+            loads[slot.shard_id] = _combined(slot, entity, -1.0)
+            loads[isolation.shard_id] = ShardLoad(
+                isolation.shard_id,
+                entity.mean,
+                entity.spread_own,
+                entity.spread_common,
+                entity.bytes_full,
+                entity.bytes_hot,
+                entity.recent_share,
+                parent=isolation.slot,
+            )
+    return tuple(loads.values())
+
+
+def _combined(slot: ShardLoad, entity: ShardLoad | HeavyEntity, sign: float) -> ShardLoad:
+    """The slot's load with the entity's added or taken off; own spreads add up by their squares."""
+    common = slot.spread_common
+    if common and entity.spread_common:
+        common = tuple(
+            tuple(a + sign * b for a, b in zip(x, y, strict=False)) for x, y in zip(common, entity.spread_common, strict=True)
+        )
+    return replace(
+        slot,
+        mean=tuple(max(0.0, a + sign * b) for a, b in zip(slot.mean, entity.mean, strict=True)),
+        spread_own=tuple(
+            math.sqrt(max(0.0, a * a + sign * b * b)) for a, b in zip(slot.spread_own, entity.spread_own, strict=True)
+        ),
+        spread_common=common,
+    )

@@ -1,0 +1,93 @@
+"""The local search on a draft: where costs are to be lowered, or what shifting single replicas could not mend."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foreshard.model import Goal
+from foreshard.placement.assignment import Assignment
+from foreshard.placement.cluster import Cluster, Ints
+from foreshard.placement.movement import GOALS
+from foreshard.placement.placing import relocate
+from foreshard.placement.relieving import excess
+from foreshard.placement.search.evaluation import broken, evaluate
+from foreshard.placement.search.improve import improve
+from foreshard.placement.units import assignment_of, units_of
+from foreshard.placement.working import Draft, Facts, draft_reference, facts_reference
+
+_NOTICEABLE = 0.02  # part of the overload that must go for a plan's further moves
+_LARGEST = 2_000_000  # loads of all units together, above which overload alone is left to shifting
+
+
+def polish(cluster: Cluster, facts: Facts, draft: Draft, seed: int, iterations: int, time_limit: float | None) -> str:
+    """Improves the draft in place within the movement budget; returns what ended the search."""
+    has_costs = _has_costs(cluster)
+    over = overload(facts, draft)
+    if (
+        not has_costs
+        and not (over > 0 and draft.node.size * facts.mean.shape[1] <= _LARGEST)
+        and not _is_broken(cluster, draft)
+    ):
+        return "converged"
+    assignment = assignment_of(cluster, facts, draft, _overload_weight(cluster, facts))
+    shard, place = units_of(draft)
+    start = draft.node[shard, place].astype(np.int64)
+    improved = improve(assignment, start, seed=seed, iterations=iterations, time_limit=time_limit)
+    if _worth(cluster, assignment, start, improved.node, has_costs):
+        _carry_over(facts, draft, shard, place, improved.node)
+    return improved.ended_by
+
+
+def overload(facts: Facts, draft: Draft) -> float:
+    """Σ over nodes and steps of the load above the ceiling."""
+    f, d = facts_reference(facts), draft_reference(draft)
+    return float(sum(excess(f, d, n, facts.ceiling[n] * (1 + 1e-9)) for n in np.flatnonzero(facts.live)))
+
+
+def _has_costs(cluster: Cluster) -> bool:
+    costs = cluster.costs
+    return bool(
+        costs.soft.any()
+        or costs.balance.any()
+        or costs.pair.any()
+        or cluster.shards.move_cost.any()
+        or cluster.policy.group_move_cost > 0
+    )
+
+
+def _is_broken(cluster: Cluster, draft: Draft) -> bool:
+    """Whether a node is above a limit, or a group may be spread wrongly: what placing single replicas does not mend."""
+    groups = cluster.groups
+    over = (draft.used > cluster.nodes.limit * (1 + 1e-12)).any()
+    return bool(over or groups.distinct.any() or (groups.min_zones > 1).any() or len(groups.near))
+
+
+def _overload_weight(cluster: Cluster, facts: Facts) -> float:
+    """So high that a hundredth of a node's ceiling outweighs every move: overload comes before bytes."""
+    shards = cluster.shards
+    moves = float(shards.size.max(axis=1).sum()) * cluster.policy.gigabyte_cost / 1e9 + float(shards.move_cost.sum())
+    lowest = float(np.min(facts.ceiling, where=facts.ceiling > 0, initial=np.inf))
+    return (1.0 + moves) / (0.01 * lowest) if np.isfinite(lowest) else 0.0
+
+
+def _worth(cluster: Cluster, assignment: Assignment, start: Ints, node: Ints, has_costs: bool) -> bool:
+    """Whether the result stays within the budget and is cheaper; where only overload counts, noticeably."""
+    moved = (node != assignment.initial) & (assignment.initial >= 0)
+    if moved.sum() + (assignment.initial < 0).sum() > cluster.policy.max_moves:
+        return False
+    if sum(broken(assignment, node).values()) < sum(broken(assignment, start).values()):
+        return True
+    before, after = evaluate(assignment, start), evaluate(assignment, node)
+    if has_costs:
+        return after.total < before.total
+    return after.overload < before.overload * (1 - _NOTICEABLE)
+
+
+def _carry_over(facts: Facts, draft: Draft, shard: Ints, place: Ints, node: Ints) -> None:
+    cost, balance = GOALS.index(Goal.COST), GOALS.index(Goal.BALANCE)
+    f, d = facts_reference(facts), draft_reference(draft)
+    above = np.array([excess(f, d, n, facts.ceiling[n]) > 0 for n in range(len(facts.capacity))])
+    for s, k, n in zip(shard, place, node, strict=True):
+        if draft.node[s, k] != n:
+            goal = balance if above[draft.node[s, k]] else cost
+            relocate(f, d, s, k, n, draft.kind[s, k], goal, -1, 0.0)
