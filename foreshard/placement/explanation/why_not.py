@@ -8,7 +8,7 @@ import numpy as np
 
 from foreshard.model import MoveKind, PlacementProblem, Plan
 from foreshard.placement.explanation.obstacles import Obstacle, Try, obstacles
-from foreshard.placement.explanation.remedy import Remedy
+from foreshard.placement.explanation.remedy import Remedy, remedied
 from foreshard.placement.explanation.scene import Scene, scene
 from foreshard.placement.explanation.why import why_of
 from foreshard.placement.explanation.wording import figure, listed, number, ordinal, rounded_down, size
@@ -54,9 +54,11 @@ def why_not_of(shown: Scene, shard_id: int, node_id: str) -> WhyNot:
     # One replica more only where too few are there; else the question is which of them would go.
     lacking = not places or len(places) < after.cluster.shards.least[row]
     tries = [Try(after, row, k, target) for k in ([-1] if lacking else places)]
-    found = [(tried, [*obstacles(tried), *_budget(shown, shard_id, tried)]) for tried in tries]
+    found = [(tried, obstacles(tried)) for tried in tries]
     tried, binding = min(found, key=lambda pair: _hindered(pair[0], pair[1]))
-    binding = [_for_members(shown, shard_id, o) for o in binding]
+    if not after.cluster.nodes.accepts[target]:
+        binding += _even_then(shown, shard_id, tried)
+    binding = [_for_members(shown, shard_id, o) for o in (*binding, *_budget(shown, shard_id, tried))]
     source = after.cluster.nodes.ids[tried.source] if tried.source >= 0 else ""
     needed_if = None if binding or tried.source < 0 else _needed_if(tried)
     head = f"Shard {shard_id} is not on {node_id}" + (f" (its {ordinal(rank)} choice of {len(ranking)})" if rank else "")
@@ -77,6 +79,16 @@ def _fullest(tried: Try) -> tuple[float, int]:
     ratio = np.where(load > 0, np.divide(load, limit, out=np.full_like(load, np.inf), where=limit > 0), 0.0)
     step = int(ratio.argmax())
     return float(ratio[step]), step
+
+
+def _even_then(shown: Scene, shard_id: int, tried: Try) -> list[Obstacle]:
+    """What would still stand against it if the node took shards."""
+    if tried.node not in {n.node_id for n in shown.problem.nodes}:
+        return []
+    active = scene(remedied(shown.problem, Remedy("state", tried.node, 0.0)), shown.plan)
+    row, source = active.row(active.after, shard_id), tried.source
+    place = next((k for k in active.after.places(row) if int(active.after.held.node[row, k]) == source), -1)
+    return obstacles(Try(active.after, row, place, tried.target))
 
 
 def _budget(shown: Scene, shard_id: int, tried: Try) -> list[Obstacle]:
