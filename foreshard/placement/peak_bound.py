@@ -41,7 +41,7 @@ def peak_lower_bound(
     """
     usable = cluster.nodes.accepts & cluster.nodes.live if usable is None else usable
     may = _may(cluster, usable)
-    served = may.any(axis=1)[_row(cluster)] if served is None else served
+    served = _placeable(cluster, may) if served is None else served
     if not usable.any() or not served.any():
         return PeakBound(0.0, "nothing to place")
     capacity = np.where(usable, cluster.nodes.capacity, 0.0)
@@ -65,7 +65,7 @@ def imbalance_lower_bound(cluster: Cluster) -> float:
     """
     usable = cluster.nodes.accepts & cluster.nodes.live
     may = _may(cluster, usable)
-    served = may.any(axis=1)[_row(cluster)]
+    served = _placeable(cluster, may)
     if not usable.any() or not served.any():
         return 0.0
     _, steady = _served_loads(cluster, served)
@@ -80,6 +80,11 @@ def _row(cluster: Cluster) -> Ints:
     """Row of `_may` of each shard."""
     permit = cluster.shards.permit
     return np.where(permit < 0, len(cluster.allowed), permit)
+
+
+def _placeable(cluster: Cluster, may: Bools) -> Bools:
+    somewhere: Bools = np.any(may, axis=1)
+    return somewhere[_row(cluster)]
 
 
 def _may(cluster: Cluster, usable: Bools) -> Bools:
@@ -124,7 +129,7 @@ def _alone(cluster: Cluster, steady: NodeLoads, may: Bools, capacity: Floats) ->
 
 
 def _counted(cluster: Cluster, steady: NodeLoads, served: Bools, capacity: Floats) -> Floats:
-    """Of the k × nodes + 1 largest shards with one replica, k + 1 are on one node: the least that these may be, by step (T,)."""
+    """Of the k × nodes + 1 largest shards with one replica, k + 1 share a node: the least that these may be, by step (T,)."""
     z, count = cluster.policy.risk_z, int((capacity > 0).sum())
     whole = served & (_replicas(cluster) == 1)
     best = np.zeros(steady.mean.shape[1])
