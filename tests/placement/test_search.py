@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from assignments import random_assignment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from foreshard.placement.search.anneal import anneal
 from foreshard.placement.search.chance import exponential_table, word
 from foreshard.placement.search.packing import pack
 from foreshard.placement.search.state import COST, LOWEST, new_state, restart
-from assignments import random_assignment
 
 SEEDS = st.integers(0, 10**6)
 
