@@ -17,8 +17,8 @@ from foreshard.placement.wave_kernel import place_in_waves
 from foreshard.placement.wave_tables import tables_of
 
 # What fits in one order may block itself in another. What was left over is put first, as long as that is something new; then
-# so many orders by chance are tried.
-ORDERS = 16
+# orders by chance are, by turns with drops going first or not: so many in all, fewer where each takes its time.
+ORDERS, MANY_MOVES, ORDERS_OF_MANY = 24, 2_000, 6
 _DROP = len(KINDS) - 1
 _CLOSED, _BARRED, _PINNED = 101, 102, 103
 
@@ -70,24 +70,26 @@ def _best_order(cluster: Cluster, moves: Moves) -> tuple[Ints, Ints, Ints]:
     """Wave, reason code and resource of each move, in the order that leaves the fewest; moves are given by urgency."""
     count = len(moves.shard)
     early = np.zeros(count, dtype=np.bool_)
-    order, stuck = np.arange(count), 0
-    best = found = _in_order(cluster, moves, order)
-    while (best[0] < 0).any() and stuck < ORDERS:
+    stuck = 0
+    best = found = _in_order(cluster, moves, np.arange(count), drops_first=True)
+    for _ in range(ORDERS if count <= MANY_MOVES else ORDERS_OF_MANY):
         left = found[0] < 0
+        if not (best[0] < 0).any():
+            break
         if stuck or early[left].all():
             order, stuck = np.random.default_rng(stuck).permutation(count), stuck + 1
         else:
             early |= left
             order = np.argsort(~early, kind="stable")
-        found = _in_order(cluster, _picked(moves, order), order)
+        found = _in_order(cluster, _picked(moves, order), order, drops_first=stuck % 2 == 0)
         if (found[0] < 0).sum() < (best[0] < 0).sum():
             best = found
     return best
 
 
-def _in_order(cluster: Cluster, moves: Moves, order: Ints) -> tuple[Ints, Ints, Ints]:
+def _in_order(cluster: Cluster, moves: Moves, order: Ints, drops_first: bool) -> tuple[Ints, Ints, Ints]:
     tables, tally = tables_of(cluster, moves)
-    drops = np.flatnonzero(moves.kind == _DROP)
+    drops = np.flatnonzero((moves.kind == _DROP) & drops_first)
     wave, which, why = np.full(order.size, -1), np.full(order.size, -1), np.zeros(order.size, dtype=np.int64)
     place_in_waves(tables, tally, np.arange(order.size), drops, wave, why, which, np.zeros(order.size, dtype=np.int64))
     back = np.argsort(order)
