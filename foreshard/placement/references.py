@@ -42,7 +42,8 @@ def refuse_repeated_replicas(replicas: Sequence[ReplicaDocument], what: str) -> 
 
 
 def refuse(path: str, reason: str, what: str = "placement problem") -> NoReturn:
-    raise ForeshardError(f"{what}: $.{path}: {reason}")
+    one_line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason)  # names may hold anything
+    raise ForeshardError(f"{what}: $.{path}: {one_line}")
 
 
 class _Known:
@@ -188,7 +189,7 @@ def _pair_cost(problem: ProblemDocument) -> None:
 def _subset(path: str, names: Iterable[str], known: set[str], what: str) -> None:
     unknown = sorted(set(names) - known)
     if unknown:
-        refuse(path, f"{what} {unknown[0][:60]!a} is not in the problem")
+        refuse(path, f"{what} {unknown[0][:60]!r} is not in the problem")
 
 
 def _once(path: str, keys: Iterable[tuple[Hashable, ...]], what: str = "placement problem") -> None:
