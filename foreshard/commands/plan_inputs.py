@@ -56,7 +56,7 @@ def read_plan(path: Path) -> Plan:
 def _json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ForeshardError(f"cannot read the {what} {path}: {error}") from None
 
 
