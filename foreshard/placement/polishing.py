@@ -9,9 +9,9 @@ from foreshard.placement.assignment import Assignment
 from foreshard.placement.cluster import Cluster, Ints
 from foreshard.placement.movement import GOALS
 from foreshard.placement.placing import relocate
-from foreshard.placement.relieving import excess
 from foreshard.placement.search.evaluation import broken, evaluate
 from foreshard.placement.search.improve import improve
+from foreshard.placement.shifting import excess
 from foreshard.placement.units import assignment_of, units_of
 from foreshard.placement.working import Draft, Facts, draft_reference, facts_reference
 

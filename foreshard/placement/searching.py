@@ -11,10 +11,11 @@ import numpy as np
 from foreshard.placement.cluster import Bools, Cluster, Floats
 from foreshard.placement.counting import wanted_replicas
 from foreshard.placement.facts import facts_of
+from foreshard.placement.filling import fill
 from foreshard.placement.loads import fair_share
 from foreshard.placement.placing import BLOCKED
 from foreshard.placement.polishing import polish
-from foreshard.placement.relieving import fill, relieve
+from foreshard.placement.relieving import relieve
 from foreshard.placement.settling import settle
 from foreshard.placement.weighing import weigh
 from foreshard.placement.working import Draft, Facts, Reference, draft_of, draft_reference, facts_reference
