@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Floats, Ints
-from foreshard.placement.filling import fill_cost
+from foreshard.placement.fill_bound import fill_cost
 from foreshard.placement.loads import node_quantiles
 from foreshard.placement.relief import locked, locked_loads, relief_costs, set_quantiles, unsteady
 from foreshard.placement.repairing import Repair, least_repair
@@ -48,7 +48,7 @@ def movement_lower_bound(cluster: Cluster, ceiling: Floats, floor: Floats, *, em
        the excess over the set's ceilings: the least bytes are a knapsack's, bounded by its fractional relaxation and by the
        fewest whole copies. Each shard is locked in one set at most, so the sets' bytes add up.
     3. A quantile is at most the sum of the quantiles of its parts, so what nodes under their floors hold, with all that may
-       come, must outweigh the floors (filling.py).
+       come, must outweigh the floors (fill_bound.py).
     4. In 2 and 3 a copy of s counts max(0, cost − r(s)), because b(s) ≥ max(r(s), cost): they add to Σ r(s). What leaves one
        node may be what another is filled with: of 2 and 3 only the larger counts.
 
