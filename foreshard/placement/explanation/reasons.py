@@ -9,6 +9,7 @@ import numpy as np
 
 from foreshard.model import Goal, MoveKind
 from foreshard.placement.cluster import FULL, Cluster, Floats, Ints
+from foreshard.placement.counting import mean_capacity
 from foreshard.placement.explanation.standing import Standing
 from foreshard.placement.explanation.wording import figure, number
 from foreshard.placement.movement import GOALS, KINDS, Moves
@@ -73,8 +74,8 @@ class Reasons:
 
     @cached_property
     def mean_capacity(self) -> float:
-        nodes = self.cluster.nodes
-        return float(nodes.capacity[nodes.accepts].sum()) / max(1, self.cluster.accepting)
+        """Of the accepting nodes, or of all if there is none."""
+        return mean_capacity(self.cluster) or float(self.cluster.nodes.capacity.mean())
 
     @cached_property
     def worst(self) -> Ints:
@@ -148,14 +149,21 @@ def _drain(said: Reasons, i: int) -> str:
     if source < 0:
         return f"shard {said.shard(i)} needs another full replica before a draining node gives up its own"
     state = "is draining" if said.cluster.nodes.live[source] else "is dead or gone"
-    enough = ", and the shard has replicas enough elsewhere" if said.kind(i) is MoveKind.DROP else ""
-    return f"node {said.names[source]} {state}{enough}"
+    if said.kind(i) is MoveKind.DROP:
+        return f"node {said.names[source]} {state}, and shard {said.shard(i)} has replicas enough elsewhere"
+    step = said.step(i, source)
+    load = said.carried(int(said.moves.shard[i]), source, step)
+    carries = f"; shard {said.shard(i)} carries {figure(load)}/s there at {said.cluster.step_label(step)}" if load > 0 else ""
+    return f"node {said.names[source]} {state}{carries}"
 
 
 def _replicate(said: Reasons, i: int) -> str:
     row = int(said.moves.shard[i])
     steps, peaks = said.peak
     load, at = float(peaks[row]), said.cluster.step_label(int(steps[row]))
+    parent = int(said.cluster.shards.parent[row])
+    if parent >= 0 and said.replicas[row] <= 1:
+        return f"shard {said.shard(i)} is one entity of slot {said.ids[parent]} by itself and needs a replica of its own"
     wanted = number(int(said.replicas[row]), "replica")
     part, above = load / said.mean_capacity, f"above {said.cluster.policy.hot_share:.2g}"
     return f"shard {said.shard(i)} predicted at {figure(load)}/s at {at}, {part:.2g} of a mean node; {above} it gets {wanted}"
@@ -165,7 +173,8 @@ def _fill(said: Reasons, i: int) -> str:
     target = int(said.moves.target[i])
     joined = "joined" if said.cluster.nodes.joining[target] else "holds nothing"
     upto = f"up to {said.cluster.policy.floor_load:.2f} of its fair share"
-    return f"node {said.names[target]} {joined}: it takes shards that rank it first, {upto}; this one brings {_gain(said, i)}"
+    brings = f"; shard {said.shard(i)} brings {_gain(said, i)}" if _gain(said, i) else ""
+    return f"node {said.names[target]} {joined}: it takes shards that rank it first, {upto}{brings}"
 
 
 def _balance(said: Reasons, i: int) -> str:
@@ -194,17 +203,19 @@ def _busiest(said: Reasons, row: int) -> int:
 
 def _cost(said: Reasons, i: int) -> str:
     source = int(said.moves.source[i])
-    saves = f"saves {figure(float(said.moves.gain[i]))} of cost"
+    gain = float(said.moves.gain[i])
+    saves = f"; the move saves {figure(gain)}" if gain > 0 else ""
     if source < 0:
-        return f"cost: {saves}"
+        return f"cost: soft limits and balances between resources, for all moves of this kind together{saves}"
     cluster, name = said.cluster, said.names[source]
     use, soft = said.standing.use[source], cluster.nodes.soft[source]
     over = np.where(np.isfinite(soft), np.maximum(0.0, use - soft), 0.0) * cluster.costs.soft
     if over.size and over.max() > 0:
         r = int(over.argmax())
         meant = f"{figure(use[r])} in use, {figure(soft[r])} meant"
-        return f"cost: soft limit of {cluster.costs.names[r]} on node {name} ({meant}); {saves}"
-    return f"cost: {_imbalance(said, source) or f'soft limits around node {name}'}; {saves}"
+        return f"cost: soft limit of {cluster.costs.names[r]} on node {name} ({meant}){saves}"
+    other = f"room for what other nodes hold beyond their soft limits or out of balance, taken from node {name}"
+    return f"cost: {_imbalance(said, source) or other}{saves}"
 
 
 def _imbalance(said: Reasons, node: int) -> str:
@@ -239,10 +250,10 @@ def _consolidate(said: Reasons, i: int) -> str:
 def _gain(said: Reasons, i: int) -> str:
     row, step = int(said.moves.shard[i]), int(said.moves.step[i])
     gain = float(said.moves.gain[i])
+    load = float(said.peak[1][row]) if step < 0 else float(said.cluster.shards.mean[row, step])
     if gain > 0:
         return f"{figure(gain)}/s"
-    load = float(said.peak[1][row]) if step < 0 else float(said.cluster.shards.mean[row, step])
-    return f"a share of {figure(load)}/s"
+    return f"a share of its {figure(load)}/s" if load > 0 else ""
 
 
 _GOALS: dict[Goal, Callable[[Reasons, int], str]] = {
