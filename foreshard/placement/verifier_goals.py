@@ -57,6 +57,8 @@ def _old_nodes(facts: Facts, loads: PoolLoads, before: Floats) -> Iterator[str]:
         ends = {move.source, move.target}
         if move.kind is not MoveKind.MOVE or move.goal in (Goal.REPAIR, Goal.COST) or not ends <= facts.accepting:
             continue
+        if move.target in facts.new and move.source in facts.new - above:
+            yield f"move {i} takes shard {move.shard_id} from {move.source} to {move.target}, which are both new"
         if move.target not in facts.new and not ends & above:
             yield f"move {i} takes shard {move.shard_id} from {move.source} to {move.target}, both within their ceilings"
 

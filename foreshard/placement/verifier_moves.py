@@ -56,8 +56,6 @@ def _goal(facts: Facts, move: Move) -> Iterator[str]:
         yield f"it is to drain {move.source or 'nothing'}, which is not draining"
     if move.goal is Goal.FILL and target and target not in facts.new:
         yield f"it is to fill {target}, which is not new"
-    if move.goal is Goal.FILL and move.kind is MoveKind.MOVE and move.source in facts.new:
-        yield f"it fills {target} from {move.source}, which is new as well"
     if move.goal is Goal.CONSOLIDATE and move.kind in (MoveKind.REPLICATE, MoveKind.WIDEN):
         yield "it adds a replica in order to have fewer"
 

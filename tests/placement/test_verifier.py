@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 from clusters import START
-from hand_made import everything, move, plan_of, settled, three_nodes
+from hand_made import everything, move, plan_of, settled, shard, three_nodes
 
 from foreshard.model import Conflict, Goal, Isolation, Move, MoveKind, NodeState, PlacementProblem, Plan, Replica
 from foreshard.placement.verifier import violations
@@ -304,11 +304,15 @@ def test_an_overload_that_is_not_named_is_found() -> None:
     assert "b is at 50 of 45 and not named as overloaded" in violations(problem, plan)
 
 
-def test_two_new_nodes_do_not_fill_each_other() -> None:
-    problem, plan = three_nodes()
-    joining = tuple(replace(n, state=NodeState.JOINING) if n.node_id == "a" else n for n in problem.nodes)
-    problem = replace(problem, nodes=joining)
-    assert any("fills c from a, which is new as well" in s for s in violations(problem, plan_of(problem, plan.moves)))
+def test_new_nodes_take_shards_from_each_other_only_if_one_is_above_its_ceiling() -> None:
+    for load, found in ((5.0, True), (30.0, False)):
+        problem, plan = three_nodes()
+        joining = tuple(replace(n, state=NodeState.JOINING) if n.node_id == "a" else n for n in problem.nodes)
+        shards = (shard(0, load, horizon=1), shard(1, load, horizon=1), *problem.shards[2:])
+        problem = replace(problem, nodes=joining, shards=shards)
+        told = "move 0 takes shard 2 from a to c, which are both new"
+        moves = (replace(plan.moves[0], shard_id=2),)
+        assert any(told in s for s in violations(problem, plan_of(problem, moves))) is found
 
 
 def test_the_weight_of_a_hot_replica_counts_for_recent_queries_only() -> None:
