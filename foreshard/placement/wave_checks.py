@@ -13,7 +13,7 @@ FITS, SOURCE, TARGET, FLIGHT, ROOM, SHARED_ROOM, DISTINCT, MOST, LEAST, ZONES, N
 # Within one wave these cannot be set right by further moves.
 LAST_FINAL = ROOM
 # Rounding of sums of needs, as a share of the limit.
-ROUNDING = 1e-9
+ROUNDING = 5e-10
 
 
 @kernel
