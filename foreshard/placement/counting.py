@@ -15,7 +15,8 @@ def wanted_replicas(cluster: Cluster, held: Holdings) -> Ints:
     """
     shards, nodes, policy = cluster.shards, cluster.nodes, cluster.policy
     placeable = np.where(shards.permit >= 0, permitted(cluster)[shards.permit], cluster.accepting)
-    least = np.maximum(shards.least, (shards.parent >= 0).astype(np.int64))
+    # An isolated entity has one replica of its own, and none any more where it goes back into its slot.
+    least = np.where(shards.parent >= 0, np.minimum(shards.most, 1), shards.least)
     live = ((held.node >= 0) & nodes.live[held.node]).sum(axis=1)
     limit = np.maximum(np.minimum(shards.most, placeable) - least, 0)
     threshold = policy.hot_share * mean_capacity(cluster)
