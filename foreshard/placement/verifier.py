@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from foreshard.model import Layout, PlacementProblem, Plan
-from foreshard.placement.codec import input_digest
+from foreshard.placement.codec import input_digest, plan_id_of
 from foreshard.placement.verifier_facts import Facts
 from foreshard.placement.verifier_goals import goals_and_metrics
 from foreshard.placement.verifier_moves import budget, conflicts, in_flight, isolations, moves_in_themselves, node_counts
@@ -43,6 +43,8 @@ def _identity(problem: PlacementProblem, plan: Plan) -> Iterator[str]:
         yield f"the plan leads from epoch {plan.base_epoch} to {plan.layout.epoch}, the problem is at {problem.layout.epoch}"
     if plan.input_digest != input_digest(problem):
         yield "the plan was made from other inputs"
+    if plan.plan_id != plan_id_of(plan.input_digest, plan.moves):
+        yield f"{plan.plan_id} is not the id of these inputs and moves"
     if len({(r.shard_id, r.node_id) for r in plan.layout.replicas}) != len(plan.layout.replicas):
         yield "the layout has a shard twice on one node"
 

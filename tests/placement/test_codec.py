@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import clusters, nodes, problem, shard
+from clusters import clusters, nodes, problem, random_problem, rich_clusters, shard
+from hand_made import everything
 from hypothesis import given, settings
 
 from foreshard.errors import ForeshardError
@@ -26,6 +29,61 @@ def test_problems_and_plans_survive_json(given_problem: PlacementProblem) -> Non
     plan = solve(given_problem)
     assert solve(restored) == plan
     assert codec.plan_from_document(json.loads(json.dumps(codec.plan_to_document(plan)))) == plan
+
+
+@settings(max_examples=200, deadline=None)
+@given(given_problem=rich_clusters())
+def test_problems_with_everything_switched_on_survive_json(given_problem: PlacementProblem) -> None:
+    document = codec.problem_to_document(given_problem)
+    restored = codec.problem_from_document(json.loads(json.dumps(document, allow_nan=False)))
+    assert codec.problem_to_document(restored) == document
+    assert codec.input_digest(restored) == codec.input_digest(given_problem)
+
+
+def test_a_plan_with_all_its_parts_survives_json() -> None:
+    _, plan = everything()
+    document = codec.plan_to_document(plan)
+    assert all(document[part] for part in ("moves", "isolations", "node_counts", "conflicts"))
+    restored = codec.plan_from_document(json.loads(json.dumps(document, allow_nan=False)))
+    assert codec.plan_to_document(restored) == document
+    assert (restored.moves, restored.isolations, restored.node_counts) == (plan.moves, plan.isolations, plan.node_counts)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_digest_does_not_depend_on_the_order_of_anything(seed: int) -> None:
+    given = random_problem(seed)
+    shuffle = random.Random(seed)
+
+    def stirred(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(shuffle.sample(parts, len(parts)))
+
+    order = stirred(tuple(range(len(given.nodes))))
+    other = replace(
+        given,
+        layout=replace(given.layout, replicas=stirred(given.layout.replicas)),
+        nodes=tuple(given.nodes[i] for i in order),
+        pair_cost=tuple(tuple(given.pair_cost[i][j] for j in order) for i in order) if given.pair_cost else (),
+        shards=tuple(
+            replace(s, pins=stirred(s.pins), avoids=stirred(s.avoids), needs=dict(stirred(tuple(s.needs.items()))))
+            for s in stirred(given.shards)
+        ),
+        groups=stirred(given.groups),
+        resources=stirred(given.resources),
+        heavy=stirred(given.heavy),
+    )
+    assert codec.input_digest(other) == codec.input_digest(given)
+
+
+def test_a_plan_s_id_depends_on_its_inputs_and_on_everything_of_every_move() -> None:
+    _, plan = everything()
+    ids = {codec.plan_id_of(plan.input_digest, plan.moves), codec.plan_id_of("other", plan.moves)}
+    changes: list[dict[str, Any]] = [{"wave": 9}, {"gain": 9.0}, {"reason": "other"}, {"start_by": None}, {"target": "n9"}]
+    for at in range(len(plan.moves)):
+        for change in changes:
+            if any(getattr(plan.moves[at], name) != value for name, value in change.items()):
+                moves = (*plan.moves[:at], replace(plan.moves[at], **change), *plan.moves[at + 1 :])
+                ids.add(codec.plan_id_of(plan.input_digest, moves))
+    assert len(ids) == 2 + 4 * len(plan.moves) + 1
 
 
 def test_the_published_schema_is_in_step_with_the_code() -> None:
