@@ -20,7 +20,7 @@ def print_report(report: Report, state: str, note: str, every_move: bool) -> Non
     """`every_move`: each move with its reason, in place of an example for each goal."""
     typer.echo(f"Plan {report.plan_id} from epoch {report.base_epoch}{': ' + state if state else ''}\n{report.summary}")
     for line in (report.nothing, f"Note: {note}." if note else ""):
-        if line:
+        if line and line not in report.summary:
             typer.echo(line)
     typer.echo("")
     for conflict in report.conflicts:

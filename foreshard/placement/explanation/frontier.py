@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+
 from foreshard.errors import ForeshardError
 from foreshard.model import PlacementProblem, Plan
+from foreshard.placement.building import build
+from foreshard.placement.bundles import merged
+from foreshard.placement.explanation.wording import rounded_up
+from foreshard.placement.loads import fair_share, node_quantiles
 
 # The tightest bound that is tried: with less room nearly every shard would be worth moving.
 _TIGHTEST = 1.02
@@ -17,7 +23,8 @@ _TIGHTEST = 1.02
 class Point:
     """A plan that no other one found beats in both imbalance and bytes, and the policy that gives it.
 
-    `imbalance`: highest load over the mean of the accepting nodes, less 1, at the worst step. `peak`: highest utilisation.
+    `imbalance`, `peak`: as `imbalance_after` and `peak_after` of the plan's metrics. `bounded_load`, `max_move_bytes`: the
+    policy that gives it, all else as it is.
     """
 
     bounded_load: float
@@ -32,14 +39,15 @@ class Point:
 def frontier(problem: PlacementProblem, solve: Callable[[PlacementProblem], Plan], points: int = 8) -> tuple[Point, ...]:
     """At most `points` non-dominated plans, from the fewest bytes to the most; the policy's own counts as one.
 
-    Half of them vary bounded_load, from the policy's towards 1 and up to what moves nothing for balance; the rest halve the
-    widest gap in bytes by a smaller budget. `solve` is called `points` times. Raises ForeshardError if `points` is below 2.
+    Half of them vary bounded_load, from nearly 1 up to what asks for no move of the layout at hand; the rest halve the widest
+    gap in bytes by a budget in between, which repairs, draining and the like are served from first. `solve` is called at most
+    `points` times. Raises ForeshardError if `points` is below 2.
     """
     if points < 2:
         raise ForeshardError(f"a frontier needs at least 2 points, not {points}")
     own = _point(problem, solve, problem.policy.bounded_load, problem.policy.max_move_bytes, is_policy=True)
     found = [own]
-    for bounded_load in _bounds(problem.policy.bounded_load, own.imbalance, max(1, points // 2)):
+    for bounded_load in _bounds(problem, max(1, points // 2)):
         found.append(_point(problem, solve, bounded_load, problem.policy.max_move_bytes))
     while len(found) < points:
         between = _widest_gap(found)
@@ -73,13 +81,17 @@ def _point(
     )
 
 
-def _bounds(own: float, imbalance: float, count: int) -> list[float]:
+def _bounds(problem: PlacementProblem, count: int) -> list[float]:
     """From the tightest to one that asks for nothing, at equal ratios of what they allow above the fair share."""
-    loosest = max(own, 1.0 + imbalance) * 1.05
+    cluster = build(merged(problem)[0])
+    load, fair = node_quantiles(cluster, cluster.held), fair_share(cluster)
+    ratio = np.divide(load, fair, out=np.zeros_like(load), where=(fair > 0) & cluster.nodes.accepts[:, None])
+    own = problem.policy.bounded_load
+    loosest = rounded_up(max(own, float(ratio.max(initial=0.0))) * 1.001)
     if count == 1:
         return [_TIGHTEST]
-    ratio = ((loosest - 1.0) / (_TIGHTEST - 1.0)) ** (1.0 / (count - 1))
-    bounds = [round(1.0 + (_TIGHTEST - 1.0) * ratio**i, 4) for i in range(count)]
+    growth = ((loosest - 1.0) / (_TIGHTEST - 1.0)) ** (1.0 / (count - 1))
+    bounds = [*(round(1.0 + (_TIGHTEST - 1.0) * growth**i, 4) for i in range(count - 1)), loosest]
     return [b for b in bounds if b != own]
 
 

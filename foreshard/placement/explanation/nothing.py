@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from foreshard.model import HeavyEntity
 from foreshard.placement.cluster import Ints
 from foreshard.placement.counting import mean_capacity, wanted_replicas
 from foreshard.placement.explanation.standing import Standing
@@ -28,13 +30,14 @@ class NextMove:
         return f"Nothing to do: {self.fullest}; no move until the load rises by {least:.6g} %: then {self.cause}."
 
 
-def next_move(standing: Standing) -> NextMove:
+def next_move(standing: Standing, entities: Sequence[HeavyEntity] = ()) -> NextMove:
     """What comes first when every load, mean and spreads, rises by the same factor. Time O(N × T + S × T).
 
-    A node passes its target; or a shard becomes hot enough for a further replica. A bound by the fair share rises with the
-    load. Above the rise at which the pool no longer fits within its targets only that bound counts.
+    A node passes its target; or a shard becomes hot enough for a further replica, or an entity for a shard of its own. A bound
+    by the fair share rises with the load. Above the rise at which the pool no longer fits within its targets only that counts.
     """
-    causes = [c for c in (_fuller_node(standing), _hotter_shard(standing)) if c is not None]
+    found = (_fuller_node(standing), _hotter_shard(standing), _hotter_entity(standing, entities))
+    causes = [c for c in found if c is not None]
     rise, cause = min(causes, default=(None, ""), key=lambda c: c[0])
     return NextMove(rise, cause, _fullest(standing))
 
@@ -70,6 +73,21 @@ def _hotter_shard(standing: Standing) -> tuple[float, str] | None:
     many = number(int(wanted[row]) + 1, "replica")
     share = f"{figure(float(further[row]) * cluster.policy.hot_share)} of a mean node"
     return float(rise[row]) - 1.0, f"shard {cluster.shards.ids[row]} passes {share} and gets {many}"
+
+
+def _hotter_entity(standing: Standing, entities: Sequence[HeavyEntity]) -> tuple[float, str] | None:
+    cluster = standing.cluster
+    policy, ids = cluster.policy, cluster.shards.ids.tolist()
+    threshold = policy.isolate_share * mean_capacity(cluster)
+    found = []
+    for entity in entities:
+        peak = max(entity.mean, default=0.0)
+        if entity.shard_id is not None or peak <= 0 or entity.slot not in ids or threshold <= 0:
+            continue
+        if peak > policy.isolate_slot_share * cluster.shards.mean[ids.index(entity.slot), entity.mean.index(peak)]:
+            what = f"{entity.entity_id} passes {figure(policy.isolate_share)} of a mean node and gets a shard of its own"
+            found.append((threshold / peak - 1.0, what))
+    return min(found, default=None)
 
 
 def _most(standing: Standing) -> Ints:

@@ -121,7 +121,7 @@ def report(problem: PlacementProblem | None, plan: Plan) -> Report:
         conflicts=plan.conflicts,
         deviations=off,
         deviation_sentences=tuple(sentences),
-        nothing=str(next_move(shown.after)) if shown and _quiet(shown) else "",
+        nothing=str(next_move(shown.after, shown.problem.heavy)) if shown and _quiet(shown) else "",
     )
 
 
