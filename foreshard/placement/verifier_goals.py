@@ -50,6 +50,9 @@ def _exact(facts: Facts) -> bool:
 def _old_nodes(facts: Facts, loads: PoolLoads, before: Floats) -> Iterator[str]:
     """A node that joins takes shards from others, and else only nodes above their ceiling take part in a move."""
     above = set()
+    # A node that joins and has its share already, or any where there is no load to go by, may give.
+    filled = (before >= facts.problem.policy.floor_load * loads.fair).any(axis=1)
+    hungry = {node for i, node in enumerate(loads.node_ids) if node in facts.new and not filled[i]}
     for quantiles in (before, loads.quantiles(before_relief(facts))):
         over = quantiles > loads.ceiling * (1 - _CLOSE)
         above |= {node for i, node in enumerate(loads.node_ids) if over[i].any()}
@@ -57,10 +60,11 @@ def _old_nodes(facts: Facts, loads: PoolLoads, before: Floats) -> Iterator[str]:
         ends = {move.source, move.target}
         if move.kind is not MoveKind.MOVE or move.goal in (Goal.REPAIR, Goal.COST) or not ends <= facts.accepting:
             continue
-        if move.target in facts.new and move.source in facts.new - above:
-            yield f"move {i} takes shard {move.shard_id} from {move.source} to {move.target}, which are both new"
+        what = f"move {i} takes shard {move.shard_id} from {move.source} to {move.target}"
+        if move.target in facts.new and move.source in hungry:
+            yield f"{what}, which are both new and below their share"
         if move.target not in facts.new and not ends & above:
-            yield f"move {i} takes shard {move.shard_id} from {move.source} to {move.target}, both within their ceilings"
+            yield f"{what}, both within their ceilings"
 
 
 def _excess(loads: PoolLoads, quantiles: Floats) -> float:

@@ -27,6 +27,7 @@ class PoolLoads:
     recent: Floats  # (S,)
     capacity: Floats  # (N,)
     accepts: npt.NDArray[np.bool_]  # (N,)
+    fair: Floats  # (N, T) the pool's load spread by capacity
     ceiling: Floats  # (N, T) above it a node is relieved
     z: float
 
@@ -83,7 +84,9 @@ def pool_loads(facts: Facts) -> PoolLoads:
     capacity = np.array([n.capacity for n in problem.nodes], dtype=np.float64)
     accepts = np.array([n.node_id in facts.accepting for n in problem.nodes], dtype=np.bool_)
     z = problem.policy.risk_z
+    total = capacity[accepts].sum()
     whole = mean.sum(axis=0) + z * np.sqrt((own**2).sum(axis=0) + (common.sum(axis=0) ** 2).sum(axis=1))
+    fair = np.outer(capacity / total, whole) if total > 0 else np.zeros((len(capacity), steps))
     return PoolLoads(
         node_ids=tuple(n.node_id for n in problem.nodes),
         live=frozenset(facts.live),
@@ -94,17 +97,16 @@ def pool_loads(facts: Facts) -> PoolLoads:
         recent=np.array([facts.shards[shard].recent_share for shard in ids]),
         capacity=capacity,
         accepts=accepts,
-        ceiling=_ceiling(facts, capacity, accepts, whole),
+        fair=fair,
+        ceiling=_ceiling(facts, capacity, accepts, whole, fair),
         z=z,
     )
 
 
-def _ceiling(facts: Facts, capacity: Floats, accepts: npt.NDArray[np.bool_], whole: Floats) -> Floats:
+def _ceiling(facts: Facts, capacity: Floats, accepts: npt.NDArray[np.bool_], whole: Floats, fair: Floats) -> Floats:
     """min(target × capacity, bounded_load × fair share); the latter alone at steps at which the pool is above its targets."""
     policy = facts.problem.policy
     meant = capacity * np.array([n.targets.get("load", policy.target_utilisation) for n in facts.problem.nodes])
-    total = capacity[accepts].sum()
-    fair = np.outer(capacity / total, whole) if total > 0 else np.zeros((len(capacity), len(whole)))
     bounded = policy.bounded_load * fair
     fits = whole <= meant[accepts].sum()
     result: Floats = np.where(fits[None, :], np.minimum(meant[:, None], bounded), bounded)

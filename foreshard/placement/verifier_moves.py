@@ -70,7 +70,9 @@ def _start(facts: Facts, move: Move) -> Iterator[str]:
     elif not steps:
         yield f"it starts by {move.start_by}, but there are no steps"
     else:
-        seconds = move.bytes / policy.copy_bytes_per_second + policy.verify_seconds + policy.margin_seconds
+        seconds = policy.margin_seconds
+        if move.kind is not MoveKind.DROP:
+            seconds += move.bytes / policy.copy_bytes_per_second + policy.verify_seconds
         too_late = move.start_by > steps[0] and (steps[-1] - move.start_by) < timedelta(seconds=min(seconds, 1e10) - 1)
         if too_late:
             yield f"it starts by {move.start_by:%Y-%m-%d %H:%M}, too late for every step"

@@ -53,7 +53,7 @@ def _numbers(facts: Facts, held: Holdings) -> Iterator[Breach]:
 def _pins_and_avoids(facts: Facts, places: dict[int, set[str]]) -> Iterator[Breach]:
     for shard_id, shard in facts.shards.items():
         for node in shard.pins:
-            if node not in places.get(shard_id, ()):
+            if node not in places.get(shard_id, ()) and shard_id not in facts.ended:
                 told = f"shard {shard_id} is not on {node}, which it is pinned to"
                 yield Breach(
                     f"pin {shard_id} {node}", 1, told, (*_of_shards([shard_id], facts), Subject("node", node)), (shard_id,)
@@ -75,7 +75,7 @@ def _labels(facts: Facts, places: dict[int, set[str]]) -> Iterator[Breach]:
 
 
 def _group(facts: Facts, group: ShardGroup, places: dict[int, set[str]]) -> Iterator[Breach]:
-    members = facts.members.get(group.group_id, [])
+    members = [s for s in facts.members.get(group.group_id, ()) if s not in facts.ended]  # these count for nothing any more
     subjects = (Subject("group", group.group_id), *_of_shards(members, facts))
     on = [node for shard in members for node in places.get(shard, ())]
     shared = len(on) - len(set(on))
@@ -84,13 +84,13 @@ def _group(facts: Facts, group: ShardGroup, places: dict[int, set[str]]) -> Iter
         yield Breach(f"distinct {group.group_id}", shared, told, subjects, tuple(members))
     zones = len({_zone(facts, node) for node in on})
     wanted = min(group.min_zones, _reachable_zones(facts, members))
-    if zones < wanted:
+    if members and zones < wanted:
         told = f"group {group.group_id} is in {zones} zones of {wanted}"
         crowded = zones < len(on)  # else only more replicas would reach more zones
         yield Breach(f"zones {group.group_id}", wanted - zones, told, subjects, tuple(members), repairable=crowded)
     here = {_neighbourhood(facts, node) for node in on}
     for other in group.near:
-        fellows = facts.members.get(other, [])
+        fellows = [s for s in facts.members.get(other, ()) if s not in facts.ended]
         there = {_neighbourhood(facts, node) for shard in fellows for node in places.get(shard, ())}
         if here - there:
             told = f"group {group.group_id} is in {len(here - there)} neighbourhoods without group {other}"

@@ -313,13 +313,13 @@ def test_an_overload_that_is_not_named_is_found() -> None:
     assert "b is at 50 of 45 and not named as overloaded" in violations(problem, plan)
 
 
-def test_new_nodes_take_shards_from_each_other_only_if_one_is_above_its_ceiling() -> None:
-    for load, found in ((5.0, True), (30.0, False)):
+def test_new_nodes_take_shards_from_each_other_only_if_one_has_its_share() -> None:
+    for load, found in ((1.0, True), (30.0, False)):
         problem, plan = three_nodes()
         joining = tuple(replace(n, state=NodeState.JOINING) if n.node_id == "a" else n for n in problem.nodes)
         shards = (shard(0, load, horizon=1), shard(1, load, horizon=1), *problem.shards[2:])
         problem = replace(problem, nodes=joining, shards=shards)
-        told = "move 0 takes shard 2 from a to c, which are both new"
+        told = "move 0 takes shard 2 from a to c, which are both new and below their share"
         moves = (replace(plan.moves[0], shard_id=2),)
         assert any(told in s for s in violations(problem, plan_of(problem, moves))) is found
 
