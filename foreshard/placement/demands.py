@@ -127,7 +127,7 @@ def _replicas(cluster: Cluster, demand: Demand) -> str:
         if total > 0:
             needs.append(f"{amount(total)} of resource {name}{in_all}")
     where = f"; {_where(cluster, demand.shards[0])}" if len(demand.shards) == 1 else ""
-    return f"{who} {verb} {of} {kind}{plural}{each}{', which take ' + ', '.join(needs) if needs else ''}{where}"
+    return f"{who} {verb} {of} {kind}{plural}{each}{', with ' + ', '.join(needs) if needs else ''}{where}"
 
 
 def _where(cluster: Cluster, shard: int) -> str:

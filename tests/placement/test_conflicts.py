@@ -119,7 +119,7 @@ def test_storage_that_lacks_is_named_in_all() -> None:
     cluster = simple(4, 2, [50.0, 50.0], need=np.full((4, 1), 30.0))
     (found,) = conflicts(cluster)
     assert found.demands == (
-        "shards 0, 1, 2 and 3 need 1 full replica each, which take 120 of resource storage in all",
+        "shards 0, 1, 2 and 3 need 1 full replica each, with 120 of resource storage in all",
         "nodes n0 and n1 have 100 of resource storage in all",
     )
     assert found.remedy == "raise storage of nodes n0 and n1 by 20 in all, or add a node with 20 that may hold them"
