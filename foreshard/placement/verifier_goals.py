@@ -51,7 +51,7 @@ def _old_nodes(facts: Facts, loads: PoolLoads, before: Floats) -> Iterator[str]:
     """A node that joins takes shards from others, and else only nodes above their ceiling take part in a move."""
     above = set()
     # A node that joins and has its share already, or any where there is no load to go by, may give.
-    filled = (before >= facts.problem.policy.floor_load * loads.fair).any(axis=1)
+    filled: list[bool] = (before >= facts.problem.policy.floor_load * loads.fair).any(axis=1).tolist()
     hungry = {node for i, node in enumerate(loads.node_ids) if node in facts.new and not filled[i]}
     for quantiles in (before, loads.quantiles(before_relief(facts))):
         over = quantiles > loads.ceiling * (1 - _CLOSE)

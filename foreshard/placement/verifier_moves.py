@@ -51,9 +51,12 @@ def _sizes(facts: Facts, move: Move) -> set[int]:
 
 
 def _goal(facts: Facts, move: Move) -> Iterator[str]:
-    source, target = facts.nodes.get(move.source), move.target
-    if move.goal is Goal.DRAIN and (source is None or source.state is not NodeState.DRAINING):
-        yield f"it is to drain {move.source or 'nothing'}, which is not draining"
+    target = move.target
+    # A copy without a source serves a drain as well: what it replaces is dropped by another move.
+    left = {move.source} if move.source else {n for s, n in facts.before if s in facts.bundle(move.shard_id)}
+    draining = any(facts.nodes[n].state is NodeState.DRAINING for n in left & facts.live)
+    if move.goal is Goal.DRAIN and not draining:
+        yield f"it is to drain {move.source or 'a node'}, which is not draining"
     if move.goal is Goal.FILL and target and target not in facts.new:
         yield f"it is to fill {target}, which is not new"
     if move.goal is Goal.CONSOLIDATE and move.kind in (MoveKind.REPLICATE, MoveKind.WIDEN):
