@@ -44,8 +44,10 @@ def node_counts(cluster: Cluster, load: Floats) -> tuple[NodeCount, ...]:
             break
         reason = _reason(cluster, load, change, until, prices, why)
         step = cluster.steps[min(change.step, load.size - 1)]
+        begin = min(step, _start_by(cluster, change))
+        reason += "; to begin at once" if begin < cluster.steps[0] else ""
         reason += note if step == cluster.steps[0] else ""
-        counts[step] = NodeCount(step, change.after, min(step, _start_by(cluster, change)), reason)
+        counts[step] = NodeCount(step, change.after, begin, reason)
     return tuple(counts.values())
 
 
@@ -156,7 +158,7 @@ def _difference(cluster: Cluster, load: Floats, count: int, begin: int, until: i
         return (
             f", but {why}"
             if demanded
-            else f", but fewer than {count} would not pay for moving the data or leave no room for noise"
+            else f", but going below {count} does not pay for moving the data or leaves no room for noise"
         )
     return ""
 

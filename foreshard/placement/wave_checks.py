@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from foreshard.placement.cluster import FULL, HOT, NONE, Ints
 from foreshard.placement.search.kernel import kernel
 from foreshard.placement.wave_tables import Tables, Tally
@@ -112,6 +110,12 @@ def _lacks(t: Tables, y: Tally, group: int, other: int, where: int) -> bool:
 
 @kernel
 def at_key(keys: Ints, key: int) -> int:
-    """Position of the key, -1 if it is not there."""
-    at = int(np.searchsorted(keys, key))
-    return at if at < keys.size and keys[at] == key else -1
+    """Position of the key among sorted ones, -1 if it is not there."""
+    low, high = 0, keys.size
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < keys.size and keys[low] == key else -1

@@ -7,6 +7,10 @@ added with it, and with these what they need in turn, or none of them.
 
 from __future__ import annotations
 
+from typing import cast
+
+import numpy as np
+
 from foreshard.placement.cluster import Ints
 from foreshard.placement.search.kernel import kernel
 from foreshard.placement.wave_checks import (
@@ -27,6 +31,8 @@ from foreshard.placement.wave_tally import count_move, publish
 
 # So many moves are tried as the first that a move needs with it.
 ATTEMPTS = 8
+# Plain numbers would have functions compiled once more for each of them.
+MINUS_ONE, ZERO, ONE = (cast(int, np.int64(number)) for number in (-1, 0, 1))
 
 
 @kernel
@@ -36,19 +42,18 @@ def place_in_waves(t: Tables, y: Tally, pending: Ints, drops: Ints, wave: Ints, 
     `pending`: positions by urgency; `drops`: those of them that only drop; `chosen`: room for M positions. All are changed, as
     is the tally. `wave` is -1 to begin with. Time O(waves × pending moves) and the moves tried together.
     """
-    number, left, left_drops = 0, pending.size, drops.size
+    number, left, left_drops = ZERO, pending.size, drops.size
     while left:
-        size = 0
-        for i in range(left_drops):
-            size = _add(t, y, drops[i], wave, number, chosen, size, False, why, resource)
-        before, first = -1, True
-        while size > before:
+        size, before, sweep = ZERO, -1, 0
+        # First drops by themselves, then all with what they need, then again what further moves may have made possible.
+        while sweep < 2 or size > before:
             before = size
-            for i in range(left):
-                move = pending[i]
-                if wave[move] < 0 and (first or why[move] > LAST_FINAL):
-                    size = _add(t, y, move, wave, number, chosen, size, True, why, resource)
-            first = False
+            moves, count = (drops, left_drops) if sweep == 0 else (pending, left)
+            for i in range(count):
+                move = moves[i]
+                if wave[move] < 0 and (sweep < 2 or why[move] > LAST_FINAL):
+                    size = _add(t, y, move, wave, number, chosen, size, sweep > 0, why, resource)
+            sweep += 1
         if size == 0:
             break
         publish(t, y, chosen, size)
@@ -108,7 +113,7 @@ def _add(
         while size > first:
             size -= 1
             wave[chosen[size]] = -1
-            count_move(t, y, chosen[size], -1)
+            count_move(t, y, chosen[size], MINUS_ONE)
         if alone:  # no further move to begin with
             break
     return size
@@ -118,7 +123,7 @@ def _add(
 def _take(t: Tables, y: Tally, move: int, wave: Ints, number: int, chosen: Ints, size: int) -> int:
     wave[move] = number
     chosen[size] = move
-    count_move(t, y, move, 1)
+    count_move(t, y, move, ONE)
     return size + 1
 
 
@@ -135,7 +140,7 @@ def _remedy(t: Tables, y: Tally, move: int, code: int, which: int, spot: int, wa
     found = _first(t, y, t.of_group, which, code, which, spot, wave, skip)
     for i in range(t.beside.start[which], t.beside.start[which + 1]):
         if found < 0:
-            found = _first(t, y, t.of_group, t.beside.item[i], code, -1, spot, wave, 0)
+            found = _first(t, y, t.of_group, t.beside.item[i], code, MINUS_ONE, spot, wave, ZERO)
     return found
 
 
