@@ -51,8 +51,8 @@ def _old_nodes(facts: Facts, loads: PoolLoads, before: Floats) -> Iterator[str]:
     """A node that joins takes shards from others, and else only nodes above their ceiling take part in a move."""
     above = set()
     # A node that joins and has its share already, or any where there is no load to go by, may give.
-    filled: list[bool] = (before >= facts.problem.policy.floor_load * loads.fair).any(axis=1).tolist()
-    hungry = {node for i, node in enumerate(loads.node_ids) if node in facts.new and not filled[i]}
+    filled = before >= facts.problem.policy.floor_load * loads.fair
+    hungry = {node for i, node in enumerate(loads.node_ids) if node in facts.new and not filled[i].any()}
     for quantiles in (before, loads.quantiles(before_relief(facts))):
         over = quantiles > loads.ceiling * (1 - _CLOSE)
         above |= {node for i, node in enumerate(loads.node_ids) if over[i].any()}
