@@ -17,6 +17,7 @@ PlanId = Annotated[str, typer.Argument(help="The plan's id; default: the newest 
 OfPlan = Annotated[str, typer.Option("--id", help="The plan's id; default: the newest plan.")]
 ProblemFile = Annotated[Path | None, typer.Option("--problem", help="The problem that the plan was made from (JSON).")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", help="A plan from a file (JSON) in place of a stored one.")]
+Iterations = Annotated[int | None, typer.Option(help="Candidates that the search looks at; default: the planner's.")]
 Shard = Annotated[int, typer.Argument(help="The shard's id.")]
 
 
@@ -113,7 +114,7 @@ def frontier(
     plan_id: PlanId = "",
     problem: Annotated[Path | None, typer.Option("--problem", help="A placement problem (JSON) in place of a plan's.")] = None,
     points: Annotated[int, typer.Option(help="How many plans are made to choose from.", min=2, max=100)] = 8,
-    iterations: Annotated[int, typer.Option(help="Search budget of each plan.")] = 20_000,
+    iterations: Iterations = None,
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="Where a picture is written (PNG).")] = None,
     settings: SettingsFile = None,
@@ -127,7 +128,7 @@ def frontier(
     from foreshard.placement.explanation.frontier import frontier as frontier_of
 
     given = read_problem(problem) if problem else shown(settings, plan_id, None, None).needed()
-    found = frontier_of(given, lambda p: solve_problem(p, seed=seed, iterations=iterations), points)
+    found = frontier_of(given, lambda p: solve_problem(p, seed=seed, **_budget(iterations)), points)
     if picture is not None:
         draw_frontier(found, picture)
     if as_json:
@@ -168,6 +169,10 @@ def diff(
     print_difference(named, f"plan {chosen.plan.plan_id}", found, every_change)
 
 
+def _budget(iterations: int | None) -> dict[str, int]:
+    return {} if iterations is None else {"iterations": iterations}
+
+
 def _note(note: str) -> None:
     if note:
         typer.echo(f"Note: {note}.")
@@ -198,7 +203,7 @@ def solve(
     problem: Annotated[Path, typer.Option(help="The placement problem (JSON; schema in docs/placement-problem.schema.json).")],
     out: Annotated[Path, typer.Option(help="Where the plan is written (JSON).")],
     time_limit: Annotated[float | None, typer.Option(help="Seconds; makes the result depend on the machine.")] = None,
-    iterations: Annotated[int, typer.Option(help="Search budget.")] = 20_000,
+    iterations: Iterations = None,
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
 ) -> None:
     """Solve a placement problem from a file; needs no database and no Spark."""
@@ -206,6 +211,6 @@ def solve(
     from foreshard.placement import codec
     from foreshard.placement import solve as solve_problem
 
-    plan = solve_problem(read_problem(problem), seed=seed, iterations=iterations, time_limit=time_limit)
+    plan = solve_problem(read_problem(problem), seed=seed, time_limit=time_limit, **_budget(iterations))
     out.write_text(json.dumps(codec.plan_to_document(plan), sort_keys=True, indent=2) + "\n", "utf-8")
     typer.echo(f"Plan {plan.plan_id}: {plan.summary}")

@@ -100,6 +100,9 @@ def _print_bounds(bounds: Sequence[BoundRow], ended_by: str) -> None:
 
 
 def _print_deviations(report: Report, every_move: bool) -> None:
+    if not report.deviations:
+        typer.echo("\nEvery replica is where the hash ranks it first.")
+        return
     many = number(report.deviations, "replica")
     said = "is" if report.deviations == 1 else "are"
     typer.echo(f"\n{many} {said} not where the hash ranks {'it' if report.deviations == 1 else 'them'} first.")
