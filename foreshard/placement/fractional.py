@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix
 
-from foreshard.placement.cluster import Bools, Cluster, Floats
+from foreshard.placement.cluster import Bools, Cluster, Floats, Ints
 from foreshard.placement.fractional_program import Program
 from foreshard.placement.loads import NodeLoads
 
@@ -21,18 +21,18 @@ _ENTRIES = 20_000  # shards × nodes × steps: a second of work at most, so that
 _ROUNDS = 4  # of directions made to fit the placement found
 
 
-def class_bound(cluster: Cluster, loads: NodeLoads, may: Bools, capacity: Floats, time_limit: float) -> float:
-    """The least peak when loads of each permit row (`may`, (P, N)) flow freely to the nodes that it allows, at single steps.
+def class_bound(loads: NodeLoads, row: Ints, may: Bools, capacity: Floats, z: float, time_limit: float) -> float:
+    """The least peak when loads of each permit row flow freely to the nodes that it allows, at single steps.
 
-    Loads (S, T) count in the direction of the pool's spread. Time: that of a few programs of P × N variables.
+    `may` (P, N): the nodes of each row; `row` (S,): that of each shard. Loads (S, T) count in the direction of the
+    pool's spread. Time: that of a few programs of P × N variables.
     """
     rows = np.flatnonzero(may.any(axis=1))
     if len(rows) * len(capacity) > _CLASS_SIZE:
         return 0.0
-    linear = np.maximum(_in_direction(loads, cluster.policy.risk_z), 0.0)
-    permit = np.where(cluster.shards.permit < 0, len(cluster.allowed), cluster.shards.permit)
+    linear = np.maximum(_in_direction(loads, z), 0.0)
     load = np.zeros((len(may), linear.shape[1]))
-    np.add.at(load, permit, linear)
+    np.add.at(load, row, linear)
     steps = np.argsort(-load.sum(axis=0), kind="stable")[:_CLASS_STEPS]
     return max(_one_step(load[rows, t], may[rows], capacity, time_limit / _CLASS_STEPS) for t in steps)
 

@@ -50,7 +50,11 @@ def peak_lower_bound(
     found.append(PeakBound(float(_alone(cluster, steady, may, capacity).max()), "one shard over the nodes that may hold it"))
     found.append(PeakBound(float(_counted(cluster, steady, served, capacity).max()), "more shards than nodes"))
     if (may & usable).sum() < may.shape[0] * usable.sum():
-        found.append(PeakBound(class_bound(cluster, steady, may, capacity, time_limit / 2), "fractional placement"))
+        found.append(
+            PeakBound(
+                class_bound(steady, _row(cluster), may, capacity, cluster.policy.risk_z, time_limit / 2), "fractional placement"
+            )
+        )
     if worth_solving(cluster, served):
         value = fractional_bound(cluster, served, may, capacity, time_limit / 2)
         found.append(PeakBound(value, "fractional placement within limits"))
@@ -77,9 +81,13 @@ def imbalance_lower_bound(cluster: Cluster) -> float:
 
 
 def _row(cluster: Cluster) -> Ints:
-    """Row of `_may` of each shard."""
-    permit = cluster.shards.permit
-    return np.where(permit < 0, len(cluster.allowed), permit)
+    """Row of `_may` of each shard; one that is on a live node which it avoids may stay there, so it counts as free."""
+    permit, held = cluster.shards.permit, cluster.held
+    if not len(cluster.allowed):
+        return np.zeros(len(permit), dtype=np.int64)
+    on = (held.node >= 0) & cluster.nodes.live[held.node]
+    astray = (on & ~cluster.allowed[np.maximum(permit, 0)[:, None], held.node]).any(axis=1)
+    return np.where((permit < 0) | astray, len(cluster.allowed), permit)
 
 
 def _placeable(cluster: Cluster, may: Bools) -> Bools:
