@@ -133,9 +133,10 @@ def over_limits(facts: Facts, held: Holdings, transient: bool | None) -> list[Br
 
 
 def _of_shards(shards: Iterable[int], facts: Facts) -> tuple[Subject, ...]:
+    """What excuses something about these shards: naming one of them, or of those that share their nodes, or the label."""
     found = []
     for shard in shards:
-        found.append(Subject("shard", str(shard)))
+        found += [Subject("shard", str(other)) for other in facts.bundle(shard)]
         if facts.shards[shard].together:
             found.append(Subject("label", facts.shards[shard].together))
     return tuple(found)

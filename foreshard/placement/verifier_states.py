@@ -107,5 +107,5 @@ def nodes_to_empty(facts: Facts) -> Iterator[str]:
 
 
 def _could_leave(facts: Facts, shard: int, node: str) -> bool:
-    named = facts.excused([Subject("node", node), Subject("shard", str(shard))])
+    named = facts.excused([Subject("node", node), *(Subject("shard", str(other)) for other in facts.bundle(shard))])
     return bool(facts.accepting) and facts.affordable([shard]) and not named
