@@ -10,7 +10,7 @@ from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
 from benchmarks.placement_figures import Clock, Figure
 from benchmarks.placement_pools import PLAIN, Floats, Ints, broken, hash_layout, holdings, moved, pool
 from foreshard.placement.cluster import Cluster
-from foreshard.placement.solving import solve_cluster
+from foreshard.placement.solver import solve_cluster
 
 SLOTS, NODES = 65_536, 200
 

@@ -11,7 +11,7 @@ from ortools.sat.python import cp_model
 from benchmarks.placement_figures import Figure
 from benchmarks.placement_pools import PLAIN, broken, hash_layout, holdings, moved, pool
 from foreshard.placement.cluster import Cluster
-from foreshard.placement.solving import solve_cluster
+from foreshard.placement.solver import solve_cluster
 
 POOLS, CAP, SECONDS = 300, 1.15, 20.0
 

@@ -10,7 +10,7 @@ from benchmarks.placement_environments import Absent, answer, python_with
 from benchmarks.placement_figures import Clock, Figure
 from benchmarks.placement_pools import PLAIN, Floats, broken, hash_layout, holdings, moved, node_loads, pool
 from foreshard.placement.cluster import Cluster
-from foreshard.placement.solving import solve_cluster
+from foreshard.placement.solver import solve_cluster
 
 SHARDS, NODES, CAP = 10_000, 100, 1.10
 SEEDS = (1, 2, 3)

@@ -13,7 +13,7 @@ from foreshard.placement.movement import GOALS, KINDS, Moves
 from foreshard.placement.working import Draft
 
 _MOVE, _REPLICATE, _WIDEN, _DROP = (KINDS.index(k) for k in (MoveKind.MOVE, MoveKind.REPLICATE, MoveKind.WIDEN, MoveKind.DROP))
-_REPAIR, _DRAIN, _BALANCE, _CONSOLIDATE = (GOALS.index(g) for g in (Goal.REPAIR, Goal.DRAIN, Goal.BALANCE, Goal.CONSOLIDATE))
+_REPAIR, _DRAIN, _CONSOLIDATE = (GOALS.index(g) for g in (Goal.REPAIR, Goal.DRAIN, Goal.CONSOLIDATE))
 
 
 @dataclass
@@ -108,7 +108,8 @@ def _paired(
 
 def _why(draft: Draft, shard: int, place: int) -> tuple[int, float, int]:
     goal = int(draft.goal[shard, place])
-    return (goal if goal >= 0 else _BALANCE), float(draft.gain[shard, place]), int(draft.step[shard, place])
+    # Without a goal of its own a shard of a bundle goes to where the others are.
+    return (goal if goal >= 0 else _REPAIR), float(draft.gain[shard, place]), int(draft.step[shard, place])
 
 
 def _why_dropped(cluster: Cluster, source: int) -> int:

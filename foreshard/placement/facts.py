@@ -43,9 +43,19 @@ def facts_of(cluster: Cluster) -> Facts:
         ceiling=ceiling(cluster),
         target=nodes.target * nodes.capacity,
         pinned=_pinned(cluster),
+        delicate=_delicate(cluster),
         z=float(cluster.policy.risk_z),
     )
     return Facts(*(np.ascontiguousarray(a) for a in facts[:-1]), z=facts.z)
+
+
+def _delicate(cluster: Cluster) -> Bools:
+    groups = cluster.groups
+    delicate = groups.min_zones > 1
+    delicate[groups.near] = True
+    delicate |= np.diff(groups.near_start) > 0
+    found: Bools = np.append(delicate, False)[cluster.shards.group]
+    return found
 
 
 def _pinned(cluster: Cluster) -> Bools:

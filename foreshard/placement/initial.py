@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from foreshard.errors import ForeshardError
 from foreshard.model import Layout, Node, Policy, Replica
-from foreshard.placement.instance import ranking
+from foreshard.ranking import first_ranked, node_hashes
 
 
 def initial_layout(shard_ids: Sequence[int], nodes: Sequence[Node], policy: Policy, epoch: int = 1) -> Layout:
@@ -21,10 +23,11 @@ def initial_layout(shard_ids: Sequence[int], nodes: Sequence[Node], policy: Poli
         raise ForeshardError("no node accepts shards; add an active node before laying out the pool")
     wanted = min(policy.min_full_replicas, len(accepting))
     unique = sorted(set(shard_ids))
-    ranks = ranking(unique, accepting)
+    ids, capacity = [n.node_id for n in accepting], np.array([n.capacity for n in accepting])
+    ranked = first_ranked(np.array(unique, dtype=np.int64), node_hashes(ids), capacity, np.ones(len(ids), bool), len(ids))
     replicas: list[Replica] = []
-    for i, shard_id in enumerate(unique):
-        preference = [accepting[j] for j in ranks[i].argsort(kind="stable")]
+    for shard_id, order in zip(unique, ranked.tolist(), strict=True):
+        preference = [accepting[j] for j in order]
         chosen = _distinct_zones(preference, wanted)
         weights = rounded_weights([n.capacity for n in chosen])
         replicas += [Replica(shard_id, n.node_id, w) for n, w in zip(chosen, weights, strict=True)]

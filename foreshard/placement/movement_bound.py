@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Floats, Ints
+from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Floats, Holdings, Ints
 from foreshard.placement.fill_bound import fill_cost
 from foreshard.placement.loads import node_quantiles
 from foreshard.placement.relief import locked, locked_loads, relief_costs, set_quantiles, unsteady
@@ -32,12 +32,15 @@ class MovementBound:
     parts: dict[str, int] = field(default_factory=dict)
 
 
-def movement_lower_bound(cluster: Cluster, ceiling: Floats, floor: Floats, *, emptied: Bools | None = None) -> MovementBound:
+def movement_lower_bound(
+    cluster: Cluster, ceiling: Floats, floor: Floats, *, emptied: Bools | None = None, attained: Holdings | None = None
+) -> MovementBound:
     """The fewest bytes that any plan moves if afterwards each node's load quantile is at most its `ceiling`, shape (N, T).
 
     And at least its `floor`: of shape (N, T), at each step; of shape (N,), at some step; 0 or less where nothing is
     demanded. For the balance that a plan attained, give the larger of ceiling and its loads, and the smaller of floor and its
     loads. Nodes that do not accept shards end empty; if not all do, `emptied` (N,) names those that do. Dead ones always do.
+    Where a plan's layout lacks replicas or pins, because demands conflict, give it as `attained`: then no more is demanded.
 
     Why it holds, for each shard s with b(s) bytes copied:
 
@@ -55,7 +58,7 @@ def movement_lower_bound(cluster: Cluster, ceiling: Floats, floor: Floats, *, em
     Where a common factor may lower a quantile by growth of one shard, it is left out. Time O(S × (K + T × F) + S log S).
     """
     usable = cluster.nodes.live & (cluster.nodes.accepts if emptied is None else ~emptied)
-    repair = least_repair(cluster, usable)
+    repair = least_repair(cluster, usable, attained)
     best, load = 0.0, 0.0
     for bytes_least, load_least in _over_ceilings(cluster, usable, ceiling, repair):
         best, load = max(best, bytes_least), max(load, load_least)

@@ -9,21 +9,23 @@ from datetime import datetime
 
 import numpy as np
 
-from foreshard.model import Layout, Move, PlacementProblem, Plan, Replica
+from foreshard.model import Isolation, Layout, Move, PlacementProblem, Plan, Replica
 from foreshard.placement.building import build
 from foreshard.placement.bundles import merged
 from foreshard.placement.cluster import HOT, Cluster, Floats, Holdings
 from foreshard.placement.codec import input_digest, plan_id_of
+from foreshard.placement.conflicts import conflicts
 from foreshard.placement.deadlines import lateness, start_by
 from foreshard.placement.explanation.deviations import deviations
 from foreshard.placement.explanation.reasons import reasons
 from foreshard.placement.explanation.scene import isolated
 from foreshard.placement.isolation import isolations, retired
-from foreshard.placement.loads import node_quantiles
+from foreshard.placement.loads import node_quantiles, pool_quantile
 from foreshard.placement.measuring import measured
 from foreshard.placement.movement import GOALS, KINDS, Moves
+from foreshard.placement.node_counts import node_counts
 from foreshard.placement.searching import Effort, search
-from foreshard.placement.solving import ITERATIONS
+from foreshard.placement.solver import ITERATIONS
 from foreshard.placement.summarising import summarise
 from foreshard.placement.undoing import carried_out
 from foreshard.placement.working import Draft
@@ -34,20 +36,34 @@ _NOTICEABLE = 0.02  # new weights without moves must lower the peak, or the load
 def solve(problem: PlacementProblem, *, seed: int = 0, iterations: int = ITERATIONS, time_limit: float | None = None) -> Plan:
     """A plan with few bytes moved that keeps every hard constraint and brings nodes under their ceilings, if that can be.
 
-    `iterations` bounds the candidates of the local search, `time_limit` its seconds. Without a time limit the same problem, seed
-    and iterations give the same plan on any machine. What cannot be done is planned as well as it can be and named in
-    `conflicts`, `metrics.overloaded_nodes` and `summary`. Raises ForeshardError if the problem contradicts itself or has no live
-    node. Time O(shards × (nodes + steps)) and what the changes and the local search take.
+    `iterations` bounds the candidates of the local search, `time_limit` its seconds. Without a time limit the same problem,
+    seed and iterations give the same plan on any machine. What cannot be done is planned as well as it can be and named in
+    `conflicts`, `metrics.overloaded_nodes` and `summary`. Raises ForeshardError if the problem contradicts itself or has no
+    live node. Time O(shards × (nodes + steps)) and what the changes and the local search take.
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
+    effort = Effort(seed, iterations, deadline)
     changed = isolations(problem)
+    plan = _plan(problem, changed, effort)
+    carried = _possible(plan, changed)
+    return plan if carried == changed else _plan(problem, carried, effort)
+
+
+def _possible(plan: Plan, changed: tuple[Isolation, ...]) -> tuple[Isolation, ...]:
+    """The isolations that the plan could carry out: one that begins is held, one that ends no more."""
+    held = {r.shard_id for r in plan.layout.replicas}
+    return tuple(i for i in changed if (i.shard_id in held) is not i.ends)
+
+
+def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Effort) -> Plan:
     wanted = replace(problem, shards=(*isolated(problem, changed), *retired(problem, [i for i in changed if i.ends])))
     bundled, stands = merged(wanted)
     planned = build(bundled)
-    found = search(planned, Effort(seed, iterations, deadline))
+    found = search(planned, effort)
     cluster = build(wanted) if stands else planned
     draft = _parted(cluster, planned, found.draft, stands) if stands else found.draft
-    moves, waves, undone = carried_out(cluster, draft)
+    bundle = np.array([stands.get(int(s), int(s)) for s in cluster.shards.ids], dtype=np.int64)
+    moves, waves, undone = carried_out(cluster, draft, bundle)
     before = node_quantiles(build(problem), build(problem).held) if changed else node_quantiles(cluster, cluster.held)
     held = draft.held
     if not len(moves.shard):
@@ -73,6 +89,8 @@ def solve(problem: PlacementProblem, *, seed: int = 0, iterations: int = ITERATI
         deviations=deviations(cluster, held).sentences,
         summary=summarise(cluster, held, metrics, after, changed, notes, reweighed),
         isolations=changed,
+        node_counts=node_counts(cluster, pool_quantile(cluster)),
+        conflicts=conflicts(planned),
     )
 
 
@@ -80,8 +98,14 @@ def _parted(cluster: Cluster, planned: Cluster, draft: Draft, stands: Mapping[in
     """The draft of bundles as one of their shards: each is where its bundle is."""
     row = {int(shard): i for i, shard in enumerate(planned.shards.ids)}
     rows = np.array([row[stands.get(int(s), int(s))] for s in cluster.shards.ids], dtype=np.int64)
-    shared = ("node", "kind", "weight", "origin", "goal", "step", "gain")
-    return draft._replace(**{name: np.ascontiguousarray(getattr(draft, name)[rows]) for name in shared})
+    short = max(0, cluster.held.node.shape[1] - draft.node.shape[1])
+    empty = {"node": -1, "kind": 0, "weight": 0.0, "origin": -1, "goal": -1, "step": -1, "gain": 0.0}
+    return draft._replace(
+        **{
+            name: np.pad(getattr(draft, name)[rows], ((0, 0), (0, short)), constant_values=nothing)
+            for name, nothing in empty.items()
+        }
+    )
 
 
 def _weights_if_as_good(cluster: Cluster, held: Holdings, before: Floats) -> Holdings:

@@ -6,6 +6,7 @@ import numpy as np
 
 from foreshard.model import Goal
 from foreshard.placement.assignment import Assignment
+from foreshard.placement.budget import restore_if_too_dear
 from foreshard.placement.cluster import Cluster, Ints
 from foreshard.placement.movement import GOALS
 from foreshard.placement.placing import relocate
@@ -29,12 +30,16 @@ def polish(cluster: Cluster, facts: Facts, draft: Draft, seed: int, iterations: 
         and not _is_broken(cluster, draft)
     ):
         return "converged"
-    assignment = assignment_of(cluster, facts, draft, _overload_weight(cluster, facts))
     shard, place = units_of(draft)
+    if not shard.size:
+        return "converged"
+    assignment = assignment_of(cluster, facts, draft, _overload_weight(cluster, facts))
     start = draft.node[shard, place].astype(np.int64)
     improved = improve(assignment, start, seed=seed, iterations=iterations, time_limit=time_limit)
-    if _worth(cluster, assignment, start, improved.node, has_costs):
+    if _worth(assignment, start, improved.node, has_costs):
+        before = Draft(*(column.copy() for column in draft))
         _carry_over(facts, draft, shard, place, improved.node)
+        restore_if_too_dear(cluster, draft, before)
     return improved.ended_by
 
 
@@ -70,11 +75,8 @@ def _overload_weight(cluster: Cluster, facts: Facts) -> float:
     return (1.0 + moves) / (0.01 * lowest) if np.isfinite(lowest) else 0.0
 
 
-def _worth(cluster: Cluster, assignment: Assignment, start: Ints, node: Ints, has_costs: bool) -> bool:
-    """Whether the result stays within the budget and is cheaper; where only overload counts, noticeably."""
-    moved = (node != assignment.initial) & (assignment.initial >= 0)
-    if moved.sum() + (assignment.initial < 0).sum() > cluster.policy.max_moves:
-        return False
+def _worth(assignment: Assignment, start: Ints, node: Ints, has_costs: bool) -> bool:
+    """Whether the result is cheaper; where only overload counts, noticeably."""
     if sum(broken(assignment, node).values()) < sum(broken(assignment, start).values()):
         return True
     before, after = evaluate(assignment, start), evaluate(assignment, node)

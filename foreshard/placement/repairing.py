@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Ints
+from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Holdings, Ints
 
 
 @dataclass(frozen=True)
@@ -26,33 +26,43 @@ class Repair:
         return float(cluster.shards.mean[self.copied].sum(axis=0).max(initial=0.0))
 
 
-def least_repair(cluster: Cluster, usable: Bools) -> Repair:
+def least_repair(cluster: Cluster, usable: Bools, attained: Holdings | None = None) -> Repair:
     """What must be copied when only the `usable` nodes (N,) remain; live ones but for these count as left by choice.
 
-    Valid because each full replica lacking is either a hot one widened or made whole, each at the shard's own size, and pins
-    lacking need a copy each. Time O(S × K).
+    With a layout `attained`, only as many full replicas and such pins as it has are demanded. Valid because each full replica
+    lacking is either a hot one widened or made whole, each at the shard's own size, and pins lacking need a copy each.
+    Time O(S × K).
     """
-    need, copied = _lacking(cluster, usable)
-    lost, _ = _lacking(cluster, cluster.nodes.live)
+    need, copied = _lacking(cluster, usable, attained)
+    lost, _ = _lacking(cluster, cluster.nodes.live, attained)
     return Repair(need, copied, int(np.minimum(lost, need).sum()))
 
 
-def _lacking(cluster: Cluster, usable: Bools) -> tuple[Ints, Bools]:
-    shards, held = cluster.shards, cluster.held
-    on = (held.node >= 0) & usable[held.node]
-    full = (on & (held.kind == FULL)).sum(axis=1)
-    hot = (on & (held.kind == HOT)).sum(axis=1)
+def _lacking(cluster: Cluster, usable: Bools, attained: Holdings | None) -> tuple[Ints, Bools]:
+    shards = cluster.shards
+    full, hot = _counts(cluster.held, usable)
     size_hot, size_full = shards.size[:, HOT], shards.size[:, FULL]
     cheapest = np.minimum(size_hot, size_full)
-    reachable = _reachable(cluster, usable)
+    reachable = somewhere = _reachable(cluster, usable)
+    if attained is not None:
+        full_then, hot_then = _counts(attained, usable)
+        reachable, somewhere = np.minimum(reachable, full_then), np.minimum(reachable, full_then + hot_then)
     lacking = np.minimum(np.maximum(0, shards.least - full), np.maximum(0, reachable - full))
     widened = np.minimum(lacking, hot)
     bytes_least = widened * np.minimum(size_full, np.maximum(0, size_full - size_hot)) + (lacking - widened) * size_full
-    alone = (shards.parent >= 0) & (full + hot == 0) & (reachable > 0)
-    pinned = _pins_lacking(cluster, usable, on)
+    alone = (shards.parent >= 0) & (full + hot == 0) & (somewhere > 0)
+    pinned = _pins_lacking(cluster, usable, attained)
     bytes_least = np.maximum(np.maximum(bytes_least, np.where(alone, cheapest, 0)), pinned * cheapest)
     result: Ints = bytes_least.astype(np.int64)
     return result, (lacking > 0) | alone | (pinned > 0)
+
+
+def _counts(held: Holdings, usable: Bools) -> tuple[Ints, Ints]:
+    """Full and hot replicas of each shard on usable nodes, (S,) each."""
+    on = (held.node >= 0) & usable[held.node]
+    full: Ints = (on & (held.kind == FULL)).sum(axis=1)
+    hot: Ints = (on & (held.kind == HOT)).sum(axis=1)
+    return full, hot
 
 
 def _reachable(cluster: Cluster, usable: Bools) -> Ints:
@@ -64,14 +74,18 @@ def _reachable(cluster: Cluster, usable: Bools) -> Ints:
     return result
 
 
-def _pins_lacking(cluster: Cluster, usable: Bools, on: Bools) -> Ints:
-    """Pinned nodes that remain, accept shards and hold nothing of the shard, shape (S,)."""
+def _pins_lacking(cluster: Cluster, usable: Bools, attained: Holdings | None) -> Ints:
+    """Pinned nodes that remain, may hold the shard and hold nothing of it, (S,)."""
     shards = cluster.shards
     counts: Ints = np.zeros(len(shards.ids), dtype=np.int64)
     if not len(shards.pins):
         return counts
     shard = np.repeat(np.arange(len(shards.ids)), np.diff(shards.pin_start))
-    present = (on[shard] & (cluster.held.node[shard] == shards.pins[:, None])).any(axis=1)
-    open_pin = (cluster.nodes.accepts & usable)[shards.pins] & ~present
-    np.add.at(counts, shard, open_pin)
+    allowed = np.vstack([cluster.allowed, np.ones((1, len(usable)), dtype=np.bool_)])
+    row = np.where(shards.permit < 0, len(cluster.allowed), shards.permit)[shard]
+    lacks = (cluster.nodes.accepts & usable)[shards.pins] & allowed[row, shards.pins]
+    lacks &= ~(cluster.held.node[shard] == shards.pins[:, None]).any(axis=1)
+    if attained is not None:
+        lacks &= (attained.node[shard] == shards.pins[:, None]).any(axis=1)
+    np.add.at(counts, shard, lacks)
     return counts

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from foreshard.placement.breaches import is_broken
 from foreshard.placement.cluster import Bools, Cluster, Floats
 from foreshard.placement.counting import wanted_replicas
+from foreshard.placement.exact_repair import repair_exactly
 from foreshard.placement.facts import facts_of
 from foreshard.placement.filling import fill
 from foreshard.placement.loads import fair_share
@@ -17,7 +19,7 @@ from foreshard.placement.placing import BLOCKED
 from foreshard.placement.polishing import polish
 from foreshard.placement.relieving import relieve
 from foreshard.placement.settling import settle
-from foreshard.placement.weighing import weigh
+from foreshard.placement.weighing import normalise, weigh
 from foreshard.placement.working import Draft, Facts, Reference, draft_of, draft_reference, facts_reference
 
 _ROUNDS = 8  # of weights, then moves; each round may make room for the next
@@ -52,14 +54,18 @@ def search(cluster: Cluster, effort: Effort) -> Found:
     budget = np.array([policy.max_moves, policy.max_move_bytes, 0], dtype=np.float64)
     if not cluster.accepting:
         settle(f, d, wanted, cluster.shards.least, cluster.extra_kind(), budget)
+        normalise(d)
         return Found(draft, facts, "converged")
     settle(f, d, wanted, cluster.shards.least, cluster.extra_kind(), budget)
+    if is_broken(cluster, draft):
+        repair_exactly(cluster, facts, draft)
     for _ in range(_ROUNDS):
         weigh(f, d, facts.target)
         if not _spread(cluster, f, d, budget):
             break
     ended_by = polish(cluster, facts, draft, effort.seed, effort.iterations, effort.seconds_left())
     weigh(f, d, facts.target)
+    normalise(d)
     return Found(draft, facts, "movement budget" if budget[BLOCKED] else ended_by)
 
 

@@ -19,7 +19,7 @@ REPAIR, DRAIN, REPLICATE = GOALS.index(Goal.REPAIR), GOALS.index(Goal.DRAIN), GO
 def settle(f, d, wanted, least, extra_kind, budget):  # type: ignore[no-untyped-def]
     """Time O(changes × N × T × F + S × K²)."""
     for s in range(d.node.shape[0]):
-        _drop_dead(f, d, s)
+        _drop_dead(f, d, s, budget)
     if not f.accepts.any():
         return
     for s in range(d.node.shape[0]):
@@ -36,11 +36,12 @@ def settle(f, d, wanted, least, extra_kind, budget):  # type: ignore[no-untyped-
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _drop_dead(f, d, s):  # type: ignore[no-untyped-def]
+def _drop_dead(f, d, s, budget):  # type: ignore[no-untyped-def]
     for k in range(d.node.shape[1]):
         if d.node[s, k] >= 0 and not f.live[d.node[s, k]]:
             drop(f, d, s, k)
             dropped_back(f, d, s)
+            pay(budget, 0)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -65,7 +65,7 @@ def is_above(f, d, n, aim):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def movable(f, d, s, k, n):  # type: ignore[no-untyped-def]
-    return d.node[s, k] == n and not (f.pinned.shape[0] and f.pinned[s, n])
+    return d.node[s, k] == n and not f.delicate[s] and not (f.pinned.shape[0] and f.pinned[s, n])
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

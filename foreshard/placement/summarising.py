@@ -61,9 +61,8 @@ def _entities(isolated: Sequence[Isolation]) -> str:
     if begun:
         said.append(f"{', '.join(begun)} {'gets a shard of its' if len(begun) == 1 else 'get shards of their'} own.")
     if ended:
-        said.append(
-            f"{', '.join(ended)} {'goes' if len(ended) == 1 else 'go'} back into {'its slot' if len(ended) == 1 else 'their slots'}."
-        )
+        where = "goes back into its slot" if len(ended) == 1 else "go back into their slots"
+        said.append(f"{', '.join(ended)} {where}.")
     return " ".join(said)
 
 

@@ -13,10 +13,11 @@ from foreshard.placement.working import Draft
 _ROUNDS = 4
 
 
-def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[str, ...]]:
+def carried_out(cluster: Cluster, draft: Draft, bundle: Ints) -> tuple[Moves, Waves, tuple[str, ...]]:
     """The draft's moves with their waves, all of which can be carried out, and why others were taken back.
 
-    The draft is changed: shards whose moves are barred stay as they are. Time that of `in_waves` per round, of which there are
+    The draft is changed: shards whose moves are barred stay as they are, with all of their bundle; `bundle`, shape (S,), is the
+    same for shards that share their nodes. Time that of `in_waves` per round, of which there are
     at most four.
     """
     left: dict[int, str] = {}
@@ -28,7 +29,7 @@ def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[str
             break
         shards = np.unique(moves.shard[barred]) if turn < _ROUNDS - 1 else np.unique(moves.shard)
         left.update({int(moves.shard[m]): waves.reason[int(m)] for m in barred})
-        _restore(cluster, draft, shards)
+        _restore(cluster, draft, np.flatnonzero(np.isin(bundle, bundle[shards])))
     else:
         moves = moves_to(cluster, draft)
         waves = in_waves(cluster, moves)

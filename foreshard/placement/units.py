@@ -42,7 +42,7 @@ def assignment_of(cluster: Cluster, facts: Facts, draft: Draft, overload_weight:
         min_zones=zones,
         near_start=near_start,
         near=near,
-        limit=nodes.limit,
+        limit=_limits(cluster),
         soft=nodes.soft,
         ceiling=np.ascontiguousarray(facts.ceiling[:, steps]),
         accepts=nodes.accepts,
@@ -60,6 +60,14 @@ def assignment_of(cluster: Cluster, facts: Facts, draft: Draft, overload_weight:
         overload_cost=overload_weight,
         z=policy.risk_z,
     )
+
+
+def _limits(cluster: Cluster) -> Floats:
+    """Hard limits, shape (N, R); of nodes that hold nothing any more 0 where room is balanced, which must be finite."""
+    limit = cluster.nodes.limit.copy()
+    balanced = np.unique(np.concatenate([cluster.costs.balance_first, cluster.costs.balance_second]))
+    limit[np.ix_(~cluster.nodes.live, balanced)] = 0.0
+    return limit
 
 
 def _hot_part(size: Ints) -> Floats:

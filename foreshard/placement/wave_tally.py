@@ -47,7 +47,7 @@ def _place(t: Tables, y: Tally, group: int, node: int, change: int) -> None:
     zone = at_key(t.zones, group * t.live.size + t.zone[node])
     before = y.zone_now[zone]
     y.zone_now[zone] = before + change
-    y.zones_now[group] += (before + change > 0) - (before > 0)
+    y.zones_now[group] += int(before + change > 0) - int(before > 0)
     y.area_now[at_key(t.areas, group * t.live.size + t.neighbourhood[node])] += change
 
 

@@ -53,6 +53,15 @@ def weigh(f, d, meant):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def normalise(d):  # type: ignore[no-untyped-def]
+    """Brings the weights of each shard to sum 1; shares of load stay."""
+    for s in range(d.weight.shape[0]):
+        total = d.weight[s].sum()
+        if total > 0.0 and abs(total - 1.0) > 1e-9:
+            d.weight[s] /= total
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _several(f, d):  # type: ignore[no-untyped-def]
     found = np.zeros(d.node.shape[0], dtype=np.bool_)
     for s in range(d.node.shape[0]):

@@ -49,6 +49,7 @@ class Facts(NamedTuple):
     ceiling: Floats  # (N, T)
     target: Floats  # (N,) load
     pinned: Bools  # (S, N) or (0, 0) where nothing is pinned
+    delicate: Bools  # (S,) of a group that must stay spread over zones or near another: single moves could break that
     z: float
 
 
@@ -118,6 +119,7 @@ _FACTS = _Reference(
         ("ceiling", types.float64[:, ::1]),
         ("target", types.float64[::1]),
         ("pinned", types.boolean[:, ::1]),
+        ("delicate", types.boolean[::1]),
         ("z", types.float64),
     ]
 )
@@ -168,6 +170,7 @@ def facts_reference(given):  # type: ignore[no-untyped-def]
     result.ceiling = given.ceiling
     result.target = given.target
     result.pinned = given.pinned
+    result.delicate = given.delicate
     result.z = given.z
     return result
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foreshard.model import Layout, MoveKind, Node, NodeState, Plan, Policy, Replica
 from foreshard.placement import solve
-from foreshard.placement.verify import violations
+from foreshard.placement.verifier import violations
 
 POOL = nodes(6)  # of 100/s each: hot above 15/s, cold below 9/s
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from foreshard.errors import ForeshardError
 from foreshard.model import Layout, MoveKind, Node, NodeState, PlacementProblem, Policy, Replica
 from foreshard.placement import node_load, solve
-from foreshard.placement.verify import violations
+from foreshard.placement.verifier import violations
 
 
 def with_state(given: PlacementProblem, at: int, state: NodeState) -> PlacementProblem:

@@ -14,17 +14,19 @@ from foreshard.placement.explanation.standing import Standing
 
 @dataclass(frozen=True)
 class Scene:
-    """`before` and `after` have the same nodes in the same order. Shards that share their nodes are one row of them."""
+    """`before` and `after` have the same nodes in the same order. In `whole`, the plan's layout, shards that must share their
+    nodes are one row, with all that they need together; without such shards it is `after`."""
 
     problem: PlacementProblem
     plan: Plan
     before: Standing
     after: Standing
+    whole: Standing
     stands: Mapping[int, int]  # the shard that stands for each one of a bundle
 
-    def row(self, standing: Standing, shard_id: int) -> int:
-        """Position of the shard, or of the bundle that it is in; raises ForeshardError if there is no such shard."""
-        return standing.row(self.stands.get(shard_id, shard_id))
+    def whole_row(self, shard_id: int) -> int:
+        """Position in `whole` of the shard, or of the bundle that it is in; raises ForeshardError if there is none."""
+        return self.whole.row(self.stands.get(shard_id, shard_id))
 
     def members(self, shard_id: int) -> list[int]:
         """The shards that share their nodes with this one, itself included."""
@@ -43,11 +45,13 @@ def scene(problem: PlacementProblem, plan: Plan) -> Scene:
     gone = tuple(Node(name, 1.0, NodeState.DEAD) for name in sorted(named - known))
     # Costs between pairs of nodes are of no use here, and have no rows for nodes that are gone.
     wider = replace(problem, nodes=(*problem.nodes, *gone), pair_cost=())
-    bundled, stands = merged(wider)
-    before = build(bundled)
-    later, _ = merged(replace(wider, shards=isolated(problem, plan.isolations), layout=plan.layout))
-    after = build(later)
-    return Scene(problem, plan, Standing(before, before.held), Standing(after, after.held), stands)
+    before = build(wider)
+    later = replace(wider, shards=isolated(problem, plan.isolations), layout=plan.layout)
+    bundled, stands = merged(later)
+    at_end = build(later)
+    after = Standing(at_end, at_end.held)
+    whole = build(bundled) if stands else at_end
+    return Scene(problem, plan, Standing(before, before.held), after, Standing(whole, whole.held) if stands else after, stands)
 
 
 def isolated(problem: PlacementProblem, isolations: Sequence[Isolation]) -> tuple[ShardLoad, ...]:

@@ -77,10 +77,10 @@ def why(problem: PlacementProblem, plan: Plan, shard_id: int) -> str:
 
 def why_of(shown: Scene, shard_id: int) -> Why:
     after = shown.after
-    row = shown.row(after, shard_id)
+    row, whole_row = after.row(shard_id), shown.whole_row(shard_id)
     step = int(after.alone[row].argmax())
     weight = {r.node_id: (r.weight, r.covers_from) for r in shown.plan.layout.of_shard(shard_id)}
-    ranking = after.ranked(row).tolist()
+    ranking = shown.whole.ranked(whole_row).tolist()
     replicas = []
     for place in after.places(row):
         node = int(after.held.node[row, place])
@@ -88,7 +88,9 @@ def why_of(shown: Scene, shard_id: int) -> Why:
         own_weight, covers_from = weight.get(name, (float(after.held.weight[row, place]), None))
         load = float(after.share[row, place] * after.cluster.shards.mean[row, step])
         rank = ranking.index(node) + 1 if node in ranking else 0
-        replicas.append(ReplicaReason(name, covers_from, own_weight, load, rank, _reason(after, row, place, ranking)))
+        replicas.append(
+            ReplicaReason(name, covers_from, own_weight, load, rank, _reason(shown.whole, whole_row, node, ranking))
+        )
     moves = tuple(
         MoveReason(i, m.kind.value, m.source, m.target, m.bytes, m.goal.value, m.gain, m.wave, m.start_by, m.reason)
         for i, m in shown.moves_of(shard_id)
@@ -105,14 +107,16 @@ def why_of(shown: Scene, shard_id: int) -> Why:
     )
 
 
-def _reason(standing: Standing, row: int, place: int, ranking: list[int]) -> str:
+def _reason(standing: Standing, row: int, node: int, ranking: list[int]) -> str:
     """Preferred by the ranking, or what keeps it off the best node that does not hold it."""
     shards, nodes = standing.cluster.shards, standing.cluster.nodes
-    node = int(standing.held.node[row, place])
+    place = next((k for k in standing.places(row) if int(standing.held.node[row, k]) == node), -1)
     if node in shards.pins[shards.pin_start[row] : shards.pin_start[row + 1]]:
         return "it is pinned here"
     if node not in ranking:
         return "the node is draining, and the plan does not reach to empty it"
+    if place < 0:
+        return "not yet with the shards that it is to share its nodes with"
     rank = ranking.index(node) + 1
     said = f"{ordinal(rank)} of {len(ranking)} in its ranking"
     holders = {int(standing.held.node[row, k]) for k in standing.places(row)}

@@ -10,6 +10,7 @@ from foreshard.model import MoveKind, PlacementProblem, Plan
 from foreshard.placement.explanation.obstacles import Obstacle, Try, obstacles
 from foreshard.placement.explanation.remedy import Remedy, remedied
 from foreshard.placement.explanation.scene import Scene, scene
+from foreshard.placement.explanation.standing import Standing
 from foreshard.placement.explanation.why import why_of
 from foreshard.placement.explanation.wording import figure, listed, number, ordinal, rounded_down, size
 
@@ -42,15 +43,18 @@ def why_not(problem: PlacementProblem, plan: Plan, shard_id: int, node_id: str) 
 
 
 def why_not_of(shown: Scene, shard_id: int, node_id: str) -> WhyNot:
-    after = shown.after
-    row, target = shown.row(after, shard_id), after.node(node_id)
+    after = shown.whole
+    row, target = shown.whole_row(shard_id), after.node(node_id)
     ranking = after.ranked(row).tolist()
     rank = ranking.index(target) + 1 if target in ranking else 0
     places = after.places(row)
-    if any(int(after.held.node[row, k]) == target for k in places):
+    if _is_on(shown.after, shown.after.row(shard_id), target):
         reason = next(r.reason for r in why_of(shown, shard_id).replicas if r.node_id == node_id)
         sentence = f"Shard {shard_id} is on {node_id} after the plan: {reason}."
         return WhyNot(shard_id, node_id, True, node_id, rank, 0, (), None, sentence)
+    if _is_on(after, row, target):
+        sentence = f"Shard {shard_id} is not on {node_id} yet: the shards that it is to share its nodes with are"
+        return WhyNot(shard_id, node_id, False, "", rank, 0, (), None, f"{sentence}; room or budget did not reach for it.")
     # One replica more only where too few are there; else the question is which of them would go.
     lacking = not places or len(places) < after.cluster.shards.least[row]
     tries = [Try(after, row, k, target) for k in ([-1] if lacking else places)]
@@ -64,6 +68,10 @@ def why_not_of(shown: Scene, shard_id: int, node_id: str) -> WhyNot:
     head = f"Shard {shard_id} is not on {node_id}" + (f" (its {ordinal(rank)} choice of {len(ranking)})" if rank else "")
     rest = _hindrance(tried, source, binding) if binding else _free(shown, tried, source, needed_if)
     return WhyNot(shard_id, node_id, False, source, rank, tried.bytes, tuple(binding), needed_if, f"{head}: {rest}")
+
+
+def _is_on(standing: Standing, row: int, node: int) -> bool:
+    return any(int(standing.held.node[row, k]) == node for k in standing.places(row))
 
 
 def _hindered(tried: Try, binding: list[Obstacle]) -> tuple[int, float, int]:
@@ -86,9 +94,9 @@ def _even_then(shown: Scene, shard_id: int, tried: Try) -> list[Obstacle]:
     if tried.node not in {n.node_id for n in shown.problem.nodes}:
         return []
     active = scene(remedied(shown.problem, Remedy("state", tried.node, 0.0)), shown.plan)
-    row, source = active.row(active.after, shard_id), tried.source
-    place = next((k for k in active.after.places(row) if int(active.after.held.node[row, k]) == source), -1)
-    return obstacles(Try(active.after, row, place, tried.target))
+    row, source = active.whole_row(shard_id), tried.source
+    place = next((k for k in active.whole.places(row) if int(active.whole.held.node[row, k]) == source), -1)
+    return obstacles(Try(active.whole, row, place, tried.target))
 
 
 def _budget(shown: Scene, shard_id: int, tried: Try) -> list[Obstacle]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from foreshard.placement.assignment import Floats, Ints
-from foreshard.placement.search.kernel import inlined
+from foreshard.placement.search.kernel import inlined, kernel
 from foreshard.placement.search.packing import INITIAL, Sizes
 
 
@@ -32,7 +32,7 @@ def fits(units: Floats, labels: Ints, nodes: Floats, sizes: Sizes, n: int, leavi
     return True
 
 
-@inlined
+@kernel
 def cost_after(
     units: Floats, nodes: Floats, prices: Floats, sizes: Sizes, n: int, leaving: int, coming: int, most: float
 ) -> float:

@@ -19,7 +19,7 @@ from foreshard.placement.search.state import COST, LOWEST, State, new_state, res
 _MEETINGS = 24
 _BLOCKS = 20
 # Of 256 candidates: swaps and chains; the others are shifts.
-_SWAPS, _CHAINS = 85, 85
+_SWAPS, _CHAINS, _ROOMS = 85, 85, 64
 # Temperatures in units of the mean cost change of a random shift.
 _HOT, _COLD = 2.0, 0.002
 # The last part of the run takes improvements only.
@@ -39,7 +39,7 @@ class _Schedule(NamedTuple):
 
     def temperature(self, share: float) -> float:
         """After `share` of the run. Single precision hides the last digit of a power, which differs between processors."""
-        if share >= 1.0 - _DESCENT:
+        if share >= 1.0 - _DESCENT or self.hot <= 0.0:
             return 0.0
         return float(np.float32(self.hot * (self.cold / self.hot) ** (share / (1.0 - _DESCENT))))
 
@@ -77,7 +77,7 @@ class _Runner:
         return bool(self.state.totals[LOWEST] <= 0.0)
 
     def _block(self, temperature: float, steps: int) -> None:
-        anneal(self.packed, self.state, self.table, temperature, steps, _SWAPS, _CHAINS)
+        anneal(self.packed, self.state, self.table, temperature, steps, _SWAPS, _CHAINS, _ROOMS)
         self.tried += steps
 
 
@@ -119,7 +119,7 @@ def _schedule(runners: list[_Runner], iterations: int | None, deadline: float | 
     change = float(np.float32(typical_change(first.packed, first.state, _SAMPLES)))
     steps = None if iterations is None else max(1, iterations // (len(runners) * _MEETINGS * _BLOCKS))
     # The first call compiles, which is no part of the run that the clock paces.
-    anneal(first.packed, first.state, first.table, 0.0, 0, _SWAPS, _CHAINS)
+    anneal(first.packed, first.state, first.table, 0.0, 0, _SWAPS, _CHAINS, _ROOMS)
     return _Schedule(time.monotonic(), deadline, steps, _HOT * change, _COLD * change)
 
 

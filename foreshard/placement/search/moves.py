@@ -114,14 +114,30 @@ def carry_out(p: Packed, s: State, unit: Ints, target: Ints, size: int, change: 
         recount(p, s, unit, target, source, size)
         count_leaving(p, s, unit, target, source, size)
         return False
+    apply(p, s, unit, source, target, size, group_change)
+    keep_best(s)
+    return True
+
+
+@kernel
+def apply(p: Packed, s: State, unit: Ints, source: Ints, target: Ints, size: int, group_change: float) -> None:
+    """Moves the units in everything but the counts."""
     s.totals[COST] += group_change
     for i in range(size):
         relocate(p, s, unit[i], source[i], target[i])
     for i in range(size):
         reprice(p, s, source[i])
         reprice(p, s, target[i])
-    keep_best(s)
-    return True
+
+
+@kernel
+def take_back(p: Packed, s: State, unit: Ints, source: Ints, number: int) -> None:
+    """Undoes `number` moves of single units, last first, without checks: what was there before was legal."""
+    for i in range(number - 1, -1, -1):
+        s.unit[0], s.source[0], s.target[0] = unit[i], s.node[unit[i]], source[i]
+        group_change = count_leaving(p, s, s.unit, s.source, s.target, 1)
+        recount(p, s, s.unit, s.source, s.target, 1)
+        apply(p, s, s.unit, s.source, s.target, 1, group_change)
 
 
 @kernel

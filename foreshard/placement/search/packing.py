@@ -42,6 +42,8 @@ class Packed(NamedTuple):
     prices: Floats  # (R + B + 2,): soft, balance, overload, z
     empty: Floats  # (N, columns) record of each node without units
     movable: Ints  # units that are not fixed
+    free: Bools  # (U + 1,) not fixed
+    size: Floats  # (U + 1,) the largest share of an average node that a resource of the unit takes
     target_start: Ints  # (K + 2,) row K: any node
     target: Ints
     may_hold: Bools  # (K + 1, N)
@@ -78,6 +80,8 @@ def pack(a: Assignment) -> Packed:
         prices=np.concatenate([a.soft_cost[order], a.balance_cost, [a.overload_cost, a.z]]),
         empty=_node_records(a, order),
         movable=np.flatnonzero(~a.fixed),
+        free=np.append(~a.fixed, False),
+        size=_size(a),
         target_start=target_start,
         target=target,
         may_hold=may_hold,
@@ -103,6 +107,12 @@ def _unit_records(a: Assignment, order: Ints) -> Floats:
     parts = [a.use[:, order], tilt, a.mean, a.own_square, a.common.reshape(units, -1), a.move_cost[:, None]]
     records = np.hstack(parts)
     return np.vstack([records, np.zeros((1, records.shape[1]))])
+
+
+def _size(a: Assignment) -> Floats:
+    average = a.use.sum(0) / len(a.limit)
+    share = a.use / np.where(average > 0.0, average, np.inf)
+    return np.append(share.max(1, initial=0.0), 0.0)
 
 
 def _node_records(a: Assignment, order: Ints) -> Floats:

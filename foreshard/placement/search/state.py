@@ -43,6 +43,9 @@ class State(NamedTuple):
     unit: Ints  # (8,) scratch: the units of a move, where they are and where they go
     source: Ints  # (8,)
     target: Ints  # (8,)
+    waiting: Ints  # (U + 1,) scratch: the units of a node
+    log_unit: Ints  # (2U + 2,) scratch: moves to be taken back
+    log_source: Ints  # (2U + 2,)
 
 
 def new_state(p: Packed, node: Ints, random: Words) -> State:
@@ -71,6 +74,9 @@ def new_state(p: Packed, node: Ints, random: Words) -> State:
         unit=np.zeros(8, dtype=np.int64),
         source=np.zeros(8, dtype=np.int64),
         target=np.zeros(8, dtype=np.int64),
+        waiting=np.zeros(units, dtype=np.int64),
+        log_unit=np.zeros(2 * units, dtype=np.int64),
+        log_source=np.zeros(2 * units, dtype=np.int64),
     )
     restart(p, state, state.node.copy())
     state.totals[LOWEST] = state.totals[COST]
