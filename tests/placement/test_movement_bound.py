@@ -98,6 +98,19 @@ def test_no_plan_attains_its_own_balance_with_fewer_bytes_than_the_bound(block: 
         assert bound.bytes <= copied_bytes(cluster, after), f"seed {seed}"
 
 
+@pytest.mark.parametrize("block", range(4))
+def test_a_plan_that_lacks_replicas_is_not_asked_for_them(block: int) -> None:
+    for seed in range(block * 50, block * 50 + 50):
+        cluster = random_cluster(seed, replicas=3, risk_z=1.0)
+        after = any_plan(cluster, seed)
+        full = after.kind == FULL
+        spare = full & (full.cumsum(axis=1) > 1)  # all but the first full replica
+        after.node[spare], after.kind[spare], after.weight[spare] = -1, NONE, 0.0
+        loads = node_quantiles(cluster, after)
+        bound = movement_lower_bound(cluster, loads, loads, attained=after)
+        assert bound.bytes <= copied_bytes(cluster, after), f"seed {seed}"
+
+
 def exact_bytes(cluster: Cluster, ceiling: Floats, floor: Floats) -> int | None:
     """The fewest bytes to a layout and weights with every mean load between floor and ceiling, by mixed-integer programming.
 
