@@ -27,10 +27,12 @@ from foreshard.model import (
     ShardGroup,
     ShardLoad,
 )
+from foreshard.placement import solve
 from foreshard.placement.explanation.deviations import deviations
 from foreshard.placement.explanation.nothing import next_move
 from foreshard.placement.explanation.obstacles import Try, obstacles
 from foreshard.placement.explanation.remedy import remedied
+from foreshard.placement.explanation.report import report
 from foreshard.placement.explanation.scene import Scene, scene
 from foreshard.placement.explanation.why import why, why_of
 from foreshard.placement.explanation.why_not import WhyNot, why_not, why_not_of
@@ -60,8 +62,8 @@ def with_all(problem: PlacementProblem, found: WhyNot) -> PlacementProblem:
 def binding(problem: PlacementProblem, plan: Plan, found: WhyNot) -> set[str]:
     """What stands against the very replica that the answer is about."""
     shown = scene(problem, plan)
-    after = shown.after
-    row, target = shown.row(after, found.shard_id), after.node(found.node_id)
+    after = shown.whole
+    row, target = shown.whole_row(found.shard_id), after.node(found.node_id)
     source = after.node(found.source) if found.source else -1
     place = next((k for k in after.places(row) if int(after.held.node[row, k]) == source), -1)
     return {o.constraint for o in obstacles(Try(after, row, place, target))}
@@ -261,9 +263,7 @@ def test_every_shard_of_a_random_problem_can_be_explained(seed: int) -> None:
     shown = scene(given, plan_of(given))
     for load in given.shards:
         found = why_of(shown, load.shard_id)
-        held = {r.node_id for r in shown.plan.layout.of_shard(shown.stands.get(load.shard_id, load.shard_id))}
-        if not found.together:
-            assert {r.node_id for r in found.replicas} == held
+        assert {r.node_id for r in found.replicas} == {r.node_id for r in shown.plan.layout.of_shard(load.shard_id)}
         assert found.stays
         assert str(found)
 
@@ -335,3 +335,29 @@ def test_without_load_no_rise_makes_a_move() -> None:
     found = next_move(scene(given, plan_of(given)).after)
     assert found.rise is None
     assert str(found) == "Nothing to do: no node carries any load; no rise of the load alone makes a move worth while."
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_plans_of_the_planner_can_be_told_and_their_figures_agree(seed: int) -> None:
+    given = random_problem(seed)
+    plan = solve(given, iterations=200)
+    told = report(given, plan)
+    assert max((n.utilisation_after for n in told.nodes), default=0.0) == pytest.approx(plan.metrics.peak_after, abs=1e-6)
+    assert max((n.utilisation_before for n in told.nodes), default=0.0) == pytest.approx(plan.metrics.peak_before, abs=1e-6)
+    assert sorted(p for w in told.waves for g in w.groups for p in g.positions) == list(range(1, len(plan.moves) + 1))
+    shown = scene(given, plan)
+    for shard_id in {r.shard_id for r in plan.layout.replicas}:
+        assert (why_of(shown, shard_id).stays == "") is any(m.shard_id == shard_id for m in plan.moves)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_planner_moves_nothing_before_the_load_rises_as_far_as_is_said(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    loads = tuple(shard(i, *generator.uniform(0.5, 3.0, 3).tolist()) for i in range(30))
+    given = problem(loads, nodes(5, 60.0), policy=Policy(bounded_load=3.0))
+    plan = solve(given, iterations=200)
+    given = replace(given, layout=plan.layout)
+    rise = next_move(scene(given, plan).after).rise
+    assert rise is not None
+    assert rise > 0.0
+    assert solve(scaled(given, 1.0 + 0.999 * rise), iterations=200).moves == ()
