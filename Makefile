@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow data-docs benchmark-forecast test test-fast test-spark test-live lint format lock clean
+.PHONY: help setup demo airflow data-docs benchmark-forecast benchmark-placement test test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -24,6 +24,10 @@ data-docs: setup ## the reports of all checks, as pages that need no network
 benchmark-forecast: ## forecasts beside their rivals, on drawn series or on M4=file TRACES=folder
 	@scripts/setup.sh ml stats
 	@$(BIN)/python -m benchmarks.forecast $(if $(M4),--m4 $(M4)) $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT)) $(ARGS)
+
+# Some of them: make benchmark-placement ARGS='--only flow,zipf'; rivals get environments of their own under var/.
+benchmark-placement: setup ## plans and rankings beside rivals, bounds and exact optima, on drawn pools
+	@$(BIN)/python -m benchmarks.placement $(if $(OUT),--out $(OUT)) $(ARGS)
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2
