@@ -287,6 +287,18 @@ def test_deviations_are_all_replicas_off_the_first_ranked_nodes(seed: int) -> No
         assert f"shard {cluster.shards.ids[row]} is on {cluster.nodes.ids[node]}" in sentence
 
 
+def test_a_replica_that_the_plan_brings_is_not_said_to_stay() -> None:
+    given = flat([1.0], nodes(3), ["pipeline-00"], ROOMY)
+    ranking = scene(given, plan_of(given)).after.ranked(0).tolist()
+    names = [f"pipeline-0{n}" for n in ranking]
+    given = replace(given, layout=Layout(1, (Replica(0, names[1]),)))
+    there = deviations(scene(given, plan_of(given)).after.cluster, scene(given, plan_of(given)).after.held)
+    assert "it stays where it is, because moving it would copy 1.0 kB" in there.sentences[0]
+    move = Move(MoveKind.MOVE, 0, names[1], names[2], None, 1_000, "by hand")
+    told = why(given, plan_of(given, (Replica(0, names[2]),), (move,)), 0)
+    assert f"the plan copies it here; with the whole plan done {names[0]} would have room for it too" in told
+
+
 def scaled(given: PlacementProblem, factor: float) -> PlacementProblem:
     """All loads, means and spreads, times a factor."""
     return replace(

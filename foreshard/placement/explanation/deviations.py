@@ -28,15 +28,19 @@ class Deviations:
         return len(self.shard)
 
 
-def deviations(cluster: Cluster, held: Holdings, ceiling: Floats | None = None, most: int = 20) -> Deviations:
+def deviations(
+    cluster: Cluster,
+    held: Holdings,
+    ceiling: Floats | None = None,
+    most: int = 20,
+    copied: frozenset[tuple[int, int]] | None = None,
+) -> Deviations:
     """Every replica on a live node that is not one of the first accepting nodes in its shard's ranking.
 
     A shard with k replicas on live nodes should be on its k first-ranked ones. `ceiling`: loads above which nodes are relieved,
-    shape (N, T), the cluster's own unless given. `most`: so many sentences are written. Time O(S × N) for the ranking.
+    shape (N, T), the cluster's own unless given. `most`: so many sentences are written. `copied`: as in Standing; what the
+    layout at hand of the cluster does not have unless given. Time O(S × N) for the ranking.
     """
-    standing = Standing(cluster, held)
-    if ceiling is not None:
-        standing.__dict__["ceiling"] = ceiling
     live = (held.node >= 0) & cluster.nodes.live[np.maximum(held.node, 0)]
     nodes = cluster.nodes
     first = first_ranked(cluster.shards.ids, node_hashes(nodes.ids), nodes.capacity, nodes.accepts, held.node.shape[1])
@@ -50,6 +54,12 @@ def deviations(cluster: Cluster, held: Holdings, ceiling: Floats | None = None, 
     at, column = np.nonzero(missing)
     preferred[at, _nth(at)] = wanted[at, column]
     better = preferred[row, nth]
+    if copied is None:
+        here = zip(row[:most].tolist(), held.node[row[:most], place[:most]].tolist(), strict=True)
+        copied = frozenset((s, n) for s, n in here if n not in cluster.held.node[s])
+    standing = Standing(cluster, held, copied)
+    if ceiling is not None:
+        standing.__dict__["ceiling"] = ceiling
     sentences = tuple(
         _sentence(standing, int(s), int(k), int(p)) for s, k, p in zip(row[:most], place[:most], better[:most], strict=True)
     )
@@ -62,6 +72,8 @@ def why_not_preferred(standing: Standing, row: int, place: int, preferred: int) 
     found = obstacles(tried)
     if found:
         return found[0].sentence
+    if (row, tried.source) in standing.copied:
+        return f"the plan copies it here; with the whole plan done {tried.node} would have room for it too"
     return f"it stays where it is, because moving it would copy {size(tried.bytes)} and relieve no node above its bound"
 
 

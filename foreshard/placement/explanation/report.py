@@ -171,7 +171,7 @@ def gained(group: MoveGroup) -> str:
 
 
 def _deviations(shown: Scene) -> tuple[int, tuple[str, ...]]:
-    found = deviations(shown.whole.cluster, shown.whole.held, most=_SENTENCES)
+    found = deviations(shown.whole.cluster, shown.whole.held, most=_SENTENCES, copied=shown.whole.copied)
     return found.count, found.sentences
 
 

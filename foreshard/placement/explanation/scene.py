@@ -6,16 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from foreshard.model import HeavyEntity, Isolation, Move, Node, NodeState, PlacementProblem, Plan, ShardLoad
+from foreshard.model import HeavyEntity, Isolation, Move, MoveKind, Node, NodeState, PlacementProblem, Plan, ShardLoad
 from foreshard.placement.building import build
 from foreshard.placement.bundles import merged
+from foreshard.placement.cluster import Cluster
 from foreshard.placement.explanation.standing import Standing
+
+COPYING = (MoveKind.MOVE, MoveKind.REPLICATE)  # kinds that bring a replica to a node that had none
 
 
 @dataclass(frozen=True)
 class Scene:
     """`before` and `after` have the same nodes in the same order. In `whole`, the plan's layout, shards that must share their
-    nodes are one row, with all that they need together; without such shards it is `after`."""
+    nodes are one row, with all that they need together."""
 
     problem: PlacementProblem
     plan: Plan
@@ -51,7 +54,15 @@ def scene(problem: PlacementProblem, plan: Plan) -> Scene:
     at_end = build(later)
     after = Standing(at_end, at_end.held)
     whole = build(bundled) if stands else at_end
-    return Scene(problem, plan, Standing(before, before.held), after, Standing(whole, whole.held) if stands else after, stands)
+    copied = _copied(plan, whole, stands)
+    return Scene(problem, plan, Standing(before, before.held), after, Standing(whole, whole.held, copied), stands)
+
+
+def _copied(plan: Plan, whole: Cluster, stands: Mapping[int, int]) -> frozenset[tuple[int, int]]:
+    row = {int(shard_id): i for i, shard_id in enumerate(whole.shards.ids)}
+    at = {node_id: i for i, node_id in enumerate(whole.nodes.ids)}
+    targets = ((stands.get(m.shard_id, m.shard_id), m.target) for m in plan.moves if m.kind in COPYING)
+    return frozenset((row[shard], at[node]) for shard, node in targets if shard in row and node in at)
 
 
 def isolated(problem: PlacementProblem, isolations: Sequence[Isolation]) -> tuple[ShardLoad, ...]:

@@ -15,10 +15,14 @@ from foreshard.placement.loads import NodeLoads, ceiling, fair_share, node_loads
 
 @dataclass(frozen=True)
 class Standing:
-    """Each figure is worked out when first asked for. Time O(replicas × T × F) altogether."""
+    """Each figure is worked out when first asked for. Time O(replicas × T × F) altogether.
+
+    `copied`: replicas, by the positions of shard and node, that a plan brings to where they are.
+    """
 
     cluster: Cluster
     held: Holdings
+    copied: frozenset[tuple[int, int]] = frozenset()
 
     @cached_property
     def share(self) -> Floats:
