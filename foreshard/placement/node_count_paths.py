@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from foreshard.placement.cluster import Floats, Ints
@@ -101,7 +102,7 @@ def _search(edges: Floats, load: Floats, now: int, counts: Ints, prices: Prices,
     return Path(cost, tuple(reversed(changes)))
 
 
-@kernel
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # called from Python
 def _forward(
     edges: Floats, load: Floats, counts: Ints, p: Prices, rest: Floats, bound: float, value: Floats, came: Ints, begin: Floats
 ) -> None:
@@ -161,7 +162,7 @@ def _part(before: int, after: int) -> float:
     return 1.0 - min(before, after) / max(before, after)
 
 
-@kernel
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # called from Python
 def change_seconds(p: Prices, before: int, after: int) -> float:
     """From the start of new nodes, or of moving off old ones, to the end of verification."""
     pairs = min(before, after, abs(after - before))

@@ -16,6 +16,8 @@ from foreshard.placement.node_count_paths import Change, Path, Prices, change_se
 
 # The length of a step that is the only one.
 _ONLY_STEP_SECONDS = 3600.0
+# Seconds, forty years: more is as much too late.
+_LONGEST = 1_262_304_000
 
 
 def node_counts(cluster: Cluster, load: Floats) -> tuple[NodeCount, ...]:
@@ -25,7 +27,7 @@ def node_counts(cluster: Cluster, load: Floats) -> tuple[NodeCount, ...]:
     fewer nodes than the policy, full replicas or limits of resources demand. The look-ahead is at least twice the time that
     moving takes: a shorter horizon is taken to go on at its last load, and the reason says so. A growth's `start_by` is when
     new nodes must be started, margin included; a shrinkage's when it begins. A change that is complete after the last step
-    is given at the last step. Empty without steps or without an accepting node. Time as `cheapest_path`.
+    is given at the last step, unless one is there. Empty without steps or without an accepting node. Time as `cheapest_path`.
     """
     prices = _prices(cluster)
     if not cluster.steps or prices.usable <= 0:
@@ -40,10 +42,11 @@ def node_counts(cluster: Cluster, load: Floats) -> tuple[NodeCount, ...]:
     counts = {cluster.steps[0]: _first(cluster, load, path, start, prices, why, note)}
     for i, change in enumerate(path.changes):
         until = path.changes[i + 1].step if i + 1 < len(path.changes) else load.size
-        if change.begin >= edges[load.size]:
+        step = cluster.steps[min(change.step, load.size - 1)]
+        # What begins after the horizon, or ends there after another change, is for a later plan.
+        if change.begin >= edges[load.size] or (i and step in counts):
             break
         reason = _reason(cluster, load, change, until, prices, why)
-        step = cluster.steps[min(change.step, load.size - 1)]
         begin = min(step, _start_by(cluster, change))
         reason += "; to begin at once" if begin < cluster.steps[0] else ""
         reason += note if step == cluster.steps[0] else ""
@@ -164,7 +167,7 @@ def _difference(cluster: Cluster, load: Floats, count: int, begin: int, until: i
 
 
 def _start_by(cluster: Cluster, change: Change) -> datetime:
-    margin = cluster.policy.margin_seconds if change.after > change.before else 0.0
+    margin = min(cluster.policy.margin_seconds, _LONGEST) if change.after > change.before else 0.0
     return cluster.steps[0] + timedelta(seconds=change.begin - margin)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numba
 import numpy as np
 
 from foreshard.placement.cluster import Ints
@@ -35,7 +36,7 @@ ATTEMPTS = 8
 MINUS_ONE, ZERO, ONE = (cast(int, np.int64(number)) for number in (-1, 0, 1))
 
 
-@kernel
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # called from Python
 def place_in_waves(t: Tables, y: Tally, pending: Ints, drops: Ints, wave: Ints, why: Ints, resource: Ints, chosen: Ints) -> int:
     """The number of waves; fills in the wave of each move, or -1, then with the reason and its resource, all of shape (M,).
 
