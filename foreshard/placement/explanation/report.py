@@ -71,7 +71,7 @@ class BoundRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Nodes, deviations and what comes next need the problem; without it they are empty. See render.py for plain text."""
+    """Nodes, deviations and what comes next need the problem; without it they are empty."""
 
     plan_id: str
     pool_id: str
