@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from foreshard.placement.cluster import Bools, Cluster, Floats, Ints
 from foreshard.placement.movement import Moves
+
+# Seconds, forty years: copies so slow that they should have begun before are late all the same.
+_LONGEST = 1_262_304_000
 
 
 class Deadlines(NamedTuple):
@@ -44,7 +48,7 @@ def start_by(cluster: Cluster, moves: Moves, wave: Ints) -> Deadlines:
         publish[w] = min(publish[w], publish[w + 1] - duration[w + 1])
     latest = np.full(wave.size, np.inf)
     latest[placed] = publish[wave[placed]] - takes[placed]
-    times = tuple(first + timedelta(seconds=float(x)) if np.isfinite(x) else None for x in latest)
+    times = tuple(first + timedelta(seconds=max(-_LONGEST, math.floor(x))) if np.isfinite(x) else None for x in latest)
     return Deadlines(times, latest < 0, duration)
 
 

@@ -44,6 +44,8 @@ def facts_of(cluster: Cluster) -> Facts:
         target=nodes.target * nodes.capacity,
         pinned=_pinned(cluster),
         delicate=_delicate(cluster),
+        held_node=cluster.held.node,
+        held_kind=cluster.held.kind,
         z=float(cluster.policy.risk_z),
     )
     return Facts(*(np.ascontiguousarray(a) for a in facts[:-1]), z=facts.z)

@@ -16,12 +16,12 @@ FILL = GOALS.index(Goal.FILL)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def fill(f, d, n, floor, fair, budget):  # type: ignore[no-untyped-def]
+def fill(f, d, n, fresh, floor, fair, budget):  # type: ignore[no-untyped-def]
     """Moves replicas to node n until some step reaches `floor` (T,): first of shards that rank it above where they are.
 
-    Within these the most loaded sources come first. None of these is brought below its floor, and by shards that do not rank
-    the node above it none below its fair share, in proportion to `fair` (T,) of node n. Returns moves.
-    Time O(replicas × T × F).
+    They come from nodes that are not `fresh` (N,) themselves, the most loaded first. None of these is brought below its floor,
+    and by shards that do not rank the node above it none below its fair share, in proportion to `fair` (T,) of node n. Returns
+    moves. Time O(replicas × T × F).
     """
     nodes = f.capacity.shape[0]
     starts, units = by_node(d, nodes)
@@ -30,7 +30,7 @@ def fill(f, d, n, floor, fair, budget):  # type: ignore[no-untyped-def]
         sources = _by_height(f, d, nodes)
         for i in range(nodes):
             source = sources[i]
-            if source == n or not f.accepts[source]:
+            if fresh[source] or not f.accepts[source]:
                 continue
             least = (floor if prefers else fair) * (f.capacity[source] / f.capacity[n])
             filled += _fill_from(f, d, n, source, units[starts[source] : starts[source + 1]], floor, least, budget, prefers)
@@ -69,7 +69,7 @@ def _fill_from(f, d, n, source, units, floor, least, budget, prefers):  # type: 
         if apart(f, d, s, source, source) and not apart(f, d, s, n, source):
             continue
         share = share_of(f, d, s, k)
-        if share <= 0.0 or highest_with(f, d, n, share, s, f.ceiling[n]) > ROOM:
+        if share <= 0.0 or f.mean[s].max() <= 0.0 or highest_with(f, d, n, share, s, f.ceiling[n]) > ROOM:
             continue
         if _falls_below(f, d, source, s, share, least):
             continue

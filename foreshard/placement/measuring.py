@@ -29,15 +29,19 @@ def measured(
     attained = round(float((after / nodes.capacity[:, None]).max(initial=0.0)), 9)
     moved = int(moves.bytes.sum())
     least = movement_lower_bound(
-        cluster, np.maximum(ceiling(cluster), after), _floors(cluster, after), emptied=nodes.live & ~nodes.accepts & ~holds
+        cluster,
+        np.maximum(ceiling(cluster), after),
+        _floors(cluster, after),
+        emptied=nodes.live & ~nodes.accepts & ~holds,
+        attained=held,
     ).bytes
     over = (after > (nodes.target * nodes.capacity)[:, None] * (1 + _CLOSE)).any(axis=1) & nodes.live
     return PlanMetrics(
         peak_before=round(float((before / nodes.capacity[:, None]).max(initial=0.0)), 9),
         peak_after=attained,
-        peak_lower_bound=min(peak, attained),
+        peak_lower_bound=peak,
         bytes_moved=moved,
-        bytes_lower_bound=min(least, moved),
+        bytes_lower_bound=least,
         moves=len(moves.shard),
         ended_by=ended_by,
         overloaded_nodes=tuple(nodes.ids[n] for n in np.flatnonzero(over)),

@@ -88,8 +88,19 @@ def even_weights(f, d, s):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def kind_before(f, s, n):  # type: ignore[no-untyped-def]
+    """What the node holds of the shard in the layout at hand: it is never made less, only dropped."""
+    if f.live[n]:
+        for k in range(f.held_node.shape[1]):
+            if f.held_node[s, k] == n:
+                return f.held_kind[s, k]
+    return 0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def add(f, d, s, n, kind, goal, step, gain):  # type: ignore[no-untyped-def]
     """A new replica in a free place; the shard's weights become those of capacity."""
+    kind = max(kind, kind_before(f, s, n))
     charge(f, d, s, -1.0)
     k = place_of(d, s, -1)
     d.node[s, k], d.kind[s, k], d.origin[s, k] = n, kind, -1
@@ -103,17 +114,18 @@ def add(f, d, s, n, kind, goal, step, gain):  # type: ignore[no-untyped-def]
 def relocate(f, d, s, k, n, kind, goal, step, gain):  # type: ignore[no-untyped-def]
     """Moves a replica with its weight. The first goal given for leaving the original node stays."""
     before = d.node[s, k]
+    kind_there = max(kind, kind_before(f, s, n))
     charge(f, d, s, -1.0)
     occupy(f, d, s, before, d.kind[s, k], -1.0)
     if d.origin[s, k] == before:
         leave(f, d, s, before, d.kind[s, k], 1.0)
-    d.node[s, k], d.kind[s, k] = n, kind
+    d.node[s, k], d.kind[s, k] = n, kind_there
     if d.origin[s, k] == n:
-        leave(f, d, s, n, kind, -1.0)
+        leave(f, d, s, n, kind_there, -1.0)
         d.goal[s, k], d.step[s, k], d.gain[s, k] = -1, -1, 0.0
     elif d.goal[s, k] < 0:
         d.goal[s, k], d.step[s, k], d.gain[s, k] = goal, step, gain
-    occupy(f, d, s, n, kind, 1.0)
+    occupy(f, d, s, n, kind_there, 1.0)
     charge(f, d, s, 1.0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from foreshard.model import Isolation, Layout, Move, PlacementProblem, Plan, Replica
 from foreshard.placement.building import build
 from foreshard.placement.bundles import merged
-from foreshard.placement.cluster import HOT, Cluster, Floats, Holdings
+from foreshard.placement.cluster import HOT, Cluster, Floats, Holdings, Ints
 from foreshard.placement.codec import input_digest, plan_id_of
 from foreshard.placement.conflicts import conflicts
 from foreshard.placement.deadlines import lateness, start_by
@@ -27,7 +27,7 @@ from foreshard.placement.node_counts import node_counts
 from foreshard.placement.searching import Effort, search
 from foreshard.placement.solver import ITERATIONS
 from foreshard.placement.summarising import summarise
-from foreshard.placement.undoing import carried_out
+from foreshard.placement.undoing import carried_out, parted
 from foreshard.placement.working import Draft
 
 _NOTICEABLE = 0.02  # new weights without moves must lower the peak, or the load above the ceilings, by this much
@@ -60,10 +60,13 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
     bundled, stands = merged(wanted)
     planned = build(bundled)
     found = search(planned, effort)
-    cluster = build(wanted) if stands else planned
-    draft = _parted(cluster, planned, found.draft, stands) if stands else found.draft
-    bundle = np.array([stands.get(int(s), int(s)) for s in cluster.shards.ids], dtype=np.int64)
-    moves, waves, undone = carried_out(cluster, draft, bundle)
+    cluster, draft = planned, found.draft
+    moves, waves, undone = carried_out(planned, draft)
+    if stands:
+        cluster = build(wanted)
+        rows = _rows(cluster, planned, stands)
+        draft = _of_rows(draft, rows, cluster.held.node.shape[1])
+        moves, waves = parted(cluster, draft, rows, moves, waves)
     before = node_quantiles(build(problem), build(problem).held) if changed else node_quantiles(cluster, cluster.held)
     held = draft.held
     if not len(moves.shard):
@@ -94,11 +97,15 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
     )
 
 
-def _parted(cluster: Cluster, planned: Cluster, draft: Draft, stands: Mapping[int, int]) -> Draft:
-    """The draft of bundles as one of their shards: each is where its bundle is."""
+def _rows(cluster: Cluster, planned: Cluster, stands: Mapping[int, int]) -> Ints:
+    """Each shard's row in the cluster of bundles, shape (S,)."""
     row = {int(shard): i for i, shard in enumerate(planned.shards.ids)}
-    rows = np.array([row[stands.get(int(s), int(s))] for s in cluster.shards.ids], dtype=np.int64)
-    short = max(0, cluster.held.node.shape[1] - draft.node.shape[1])
+    return np.array([row[stands.get(int(s), int(s))] for s in cluster.shards.ids], dtype=np.int64)
+
+
+def _of_rows(draft: Draft, rows: Ints, places: int) -> Draft:
+    """The draft of bundles as one of their shards, with at least so many places: each shard is where its bundle is."""
+    short = max(0, places - draft.node.shape[1])
     empty = {"node": -1, "kind": 0, "weight": 0.0, "origin": -1, "goal": -1, "step": -1, "gain": 0.0}
     return draft._replace(
         **{

@@ -38,7 +38,7 @@ def polish(cluster: Cluster, facts: Facts, draft: Draft, seed: int, iterations: 
     improved = improve(assignment, start, seed=seed, iterations=iterations, time_limit=time_limit)
     if _worth(assignment, start, improved.node, has_costs):
         before = Draft(*(column.copy() for column in draft))
-        _carry_over(facts, draft, shard, place, improved.node)
+        _carry_over(facts, draft, shard, place, improved.node, Goal.COST if has_costs else Goal.BALANCE)
         restore_if_too_dear(cluster, draft, before)
     return improved.ended_by
 
@@ -85,11 +85,8 @@ def _worth(assignment: Assignment, start: Ints, node: Ints, has_costs: bool) -> 
     return after.overload < before.overload * (1 - _NOTICEABLE)
 
 
-def _carry_over(facts: Facts, draft: Draft, shard: Ints, place: Ints, node: Ints) -> None:
-    cost, balance = GOALS.index(Goal.COST), GOALS.index(Goal.BALANCE)
+def _carry_over(facts: Facts, draft: Draft, shard: Ints, place: Ints, node: Ints, goal: Goal) -> None:
     f, d = facts_reference(facts), draft_reference(draft)
-    above = np.array([excess(f, d, n, facts.ceiling[n]) > 0 for n in range(len(facts.capacity))])
     for s, k, n in zip(shard, place, node, strict=True):
         if draft.node[s, k] != n:
-            goal = balance if above[draft.node[s, k]] else cost
-            relocate(f, d, s, k, n, draft.kind[s, k], goal, -1, 0.0)
+            relocate(f, d, s, k, n, draft.kind[s, k], GOALS.index(goal), -1, 0.0)

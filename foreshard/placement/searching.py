@@ -74,13 +74,14 @@ def _spread(cluster: Cluster, facts: Reference, draft: Reference, budget: Floats
 
     What goes to a new node first comes from nodes above their ceiling, so that little moves twice.
     """
-    fresh = np.flatnonzero(cluster.nodes.accepts & (cluster.nodes.joining | ~_holds(cluster)))
+    is_fresh = cluster.nodes.accepts & (cluster.nodes.joining | ~_holds(cluster))
+    fresh = np.flatnonzero(is_fresh)
     moves = 0
     if fresh.size:
         moves += relieve(facts, draft, fresh, cluster.policy.settle, budget)
         fair = fair_share(cluster)
         for node in fresh:
-            moves += fill(facts, draft, node, cluster.policy.floor_load * fair[node], fair[node], budget)
+            moves += fill(facts, draft, node, is_fresh, cluster.policy.floor_load * fair[node], fair[node], budget)
     takers = np.flatnonzero(cluster.nodes.accepts)
     return moves + int(relieve(facts, draft, takers, cluster.policy.settle, budget))
 

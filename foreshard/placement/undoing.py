@@ -13,11 +13,10 @@ from foreshard.placement.working import Draft
 _ROUNDS = 4
 
 
-def carried_out(cluster: Cluster, draft: Draft, bundle: Ints) -> tuple[Moves, Waves, tuple[str, ...]]:
+def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[str, ...]]:
     """The draft's moves with their waves, all of which can be carried out, and why others were taken back.
 
-    The draft is changed: shards whose moves are barred stay as they are, with all of their bundle; `bundle`, shape (S,), is the
-    same for shards that share their nodes. Time that of `in_waves` per round, of which there are
+    The draft is changed: shards whose moves are barred stay as they are. Time that of `in_waves` per round, of which there are
     at most four.
     """
     left: dict[int, str] = {}
@@ -29,12 +28,30 @@ def carried_out(cluster: Cluster, draft: Draft, bundle: Ints) -> tuple[Moves, Wa
             break
         shards = np.unique(moves.shard[barred]) if turn < _ROUNDS - 1 else np.unique(moves.shard)
         left.update({int(moves.shard[m]): waves.reason[int(m)] for m in barred})
-        _restore(cluster, draft, np.flatnonzero(np.isin(bundle, bundle[shards])))
+        _restore(cluster, draft, shards)
     else:
         moves = moves_to(cluster, draft)
         waves = in_waves(cluster, moves)
+    return *in_order(moves, waves), tuple(left[s] for s in sorted(left))
+
+
+def parted(cluster: Cluster, draft: Draft, rows: Ints, moves: Moves, waves: Waves) -> tuple[Moves, Waves]:
+    """The moves of the shards themselves where the planned ones are of bundles, each in its bundle's wave.
+
+    `draft`: of the shards; `rows` (S,): the bundle's row in `moves`. A shard that joins its bundle does so in its last wave.
+    """
+    of_target = {(int(s), int(n)): int(w) for s, n, w in zip(moves.shard, moves.target, waves.wave, strict=True)}
+    last = np.zeros(int(rows.max(initial=-1)) + 1, dtype=np.int64)
+    np.maximum.at(last, moves.shard, waves.wave)
+    own = moves_to(cluster, draft)
+    wave = [of_target.get((int(rows[s]), int(n)), int(last[rows[s]])) for s, n in zip(own.shard, own.target, strict=True)]
+    return in_order(own, Waves(np.array(wave, dtype=np.int64), {}))
+
+
+def in_order(moves: Moves, waves: Waves) -> tuple[Moves, Waves]:
+    """Both by wave, within a wave as they were."""
     order = np.argsort(waves.wave, kind="stable")
-    return _reordered(moves, order), Waves(waves.wave[order], {}), tuple(left[s] for s in sorted(left))
+    return _reordered(moves, order), Waves(waves.wave[order], {})
 
 
 def _restore(cluster: Cluster, draft: Draft, shards: Ints) -> None:
@@ -52,4 +69,5 @@ def _restore(cluster: Cluster, draft: Draft, shards: Ints) -> None:
 
 
 def _reordered(moves: Moves, order: Ints) -> Moves:
-    return Moves(*(column[order] for column in moves))
+    columns = {name: column[order] for name, column in moves._asdict().items()}
+    return Moves(**columns)

@@ -50,6 +50,8 @@ class Facts(NamedTuple):
     target: Floats  # (N,) load
     pinned: Bools  # (S, N) or (0, 0) where nothing is pinned
     delicate: Bools  # (S,) of a group that must stay spread over zones or near another: single moves could break that
+    held_node: Places  # (S, K of the layout at hand)
+    held_kind: Bytes
     z: float
 
 
@@ -120,6 +122,8 @@ _FACTS = _Reference(
         ("target", types.float64[::1]),
         ("pinned", types.boolean[:, ::1]),
         ("delicate", types.boolean[::1]),
+        ("held_node", types.int32[:, ::1]),
+        ("held_kind", types.int8[:, ::1]),
         ("z", types.float64),
     ]
 )
@@ -171,6 +175,8 @@ def facts_reference(given):  # type: ignore[no-untyped-def]
     result.target = given.target
     result.pinned = given.pinned
     result.delicate = given.delicate
+    result.held_node = given.held_node
+    result.held_kind = given.held_kind
     result.z = given.z
     return result
 
