@@ -44,7 +44,7 @@ def test_sums_kept_while_moving_equal_a_plain_evaluation(
     state = new_state(packed, start, word(seed, 0))
     assert state.totals[COST] == pytest.approx(evaluate(assignment, start).total, abs=1e-6)
     for _ in range(5):
-        anneal(packed, state, exponential_table(), temperature, 400, 85, 85)
+        anneal(packed, state, exponential_table(), temperature, 400, 85, 85, 1000)
         node = state.node[:-1].copy()
         assert state.totals[COST] == pytest.approx(evaluate(assignment, node).total, rel=1e-9, abs=1e-6)
         assert not broken(assignment, node)
@@ -153,7 +153,7 @@ def test_restarting_from_a_placement_keeps_the_best() -> None:
     assignment, start = random_assignment(4)
     packed = pack(assignment)
     state = new_state(packed, start, word(4, 0))
-    anneal(packed, state, exponential_table(), 0.0, 5_000, 85, 85)
+    anneal(packed, state, exponential_table(), 0.0, 5_000, 85, 85, 64)
     lowest = float(state.totals[LOWEST])
     restart(packed, state, np.append(start, -1))
     assert state.totals[LOWEST] == lowest

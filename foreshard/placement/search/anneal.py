@@ -10,14 +10,14 @@ import math
 from foreshard.placement.assignment import Floats
 from foreshard.placement.search.candidates import a_target, chain_change, shift_change, swap_change
 from foreshard.placement.search.chance import draw
-from foreshard.placement.search.kernel import kernel
+from foreshard.placement.search.kernel import entry
 from foreshard.placement.search.moves import carry_out
 from foreshard.placement.search.packing import HOME, Packed
 from foreshard.placement.search.rearrange import make_room
 from foreshard.placement.search.state import State
 
 
-@kernel
+@entry
 def typical_change(p: Packed, s: State, samples: int) -> float:
     """The mean size of the cost change of a random feasible shift; 0 where none was found."""
     total, number = 0.0, 0
@@ -30,7 +30,7 @@ def typical_change(p: Packed, s: State, samples: int) -> float:
     return total / max(1, number)
 
 
-@kernel
+@entry
 def anneal(p: Packed, s: State, table: Floats, temperature: float, steps: int, swaps: int, chains: int, rooms: int) -> int:
     """Tries `steps` candidates at one temperature and returns how many were taken.
 

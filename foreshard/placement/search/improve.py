@@ -20,11 +20,16 @@ _MEETINGS = 24
 _BLOCKS = 20
 # Of 256 candidates: swaps and chains; the others are shifts.
 _SWAPS, _CHAINS, _ROOMS = 85, 85, 64
-# Temperatures in units of the mean cost change of a random shift.
-_HOT, _COLD = 2.0, 0.002
-# The last part of the run takes improvements only.
-_DESCENT = 0.02
-_TIMED_BLOCK = 100_000
+# Temperatures in units of the mean cost change of a random shift: at the start, when `_KNEE` of the run is over (what decides
+# the cost happens before), and at the end, after which `_DESCENT` of the run takes improvements only.
+_HOT, _WARM, _COLD = 4.0, 0.03, 0.002
+# With fewer candidates per unit and thread than this, the start is cooler in proportion, down to `_WARM`: too short a run would
+# not find back from what a hot start stirs up. A run by the clock reckons with so many candidates a second.
+_ENOUGH = 4_000
+_RECKONED = 2e6
+_KNEE, _DESCENT = 0.8, 0.02
+# The clock is looked at after so many candidates: a few hundredths of a second.
+_TIMED_BLOCK = 50_000
 _SAMPLES = 20_000
 
 
@@ -34,14 +39,18 @@ class _Schedule(NamedTuple):
     began: float
     deadline: float | None
     steps: int | None
-    hot: float
-    cold: float
+    change: float  # the mean cost change of a random shift
+    hot: float  # temperature at the start, in units of `change`
 
     def temperature(self, share: float) -> float:
         """After `share` of the run. Single precision hides the last digit of a power, which differs between processors."""
-        if share >= 1.0 - _DESCENT or self.hot <= 0.0:
+        if share < _KNEE:
+            relative = self.hot * (_WARM / self.hot) ** (share / _KNEE)
+        elif share < 1.0 - _DESCENT:
+            relative = _WARM * (_COLD / _WARM) ** ((share - _KNEE) / (1.0 - _DESCENT - _KNEE))
+        else:
             return 0.0
-        return float(np.float32(self.hot * (self.cold / self.hot) ** (share / (1.0 - _DESCENT))))
+        return float(np.float32(relative * self.change))
 
     def elapsed(self) -> float:
         """The share of the time limit that is used up."""
@@ -67,10 +76,12 @@ class _Runner:
                 self._block(schedule.temperature(share), _TIMED_BLOCK)
             return
         for block in range(_BLOCKS):
-            self.late = schedule.elapsed() >= 1.0
-            if self.late or self.done():
-                return
-            self._block(schedule.temperature((meeting + block / _BLOCKS) / _MEETINGS), schedule.steps)
+            temperature = schedule.temperature((meeting + block / _BLOCKS) / _MEETINGS)
+            for at in range(0, schedule.steps, _TIMED_BLOCK):
+                self.late = schedule.elapsed() >= 1.0
+                if self.late or self.done():
+                    return
+                self._block(temperature, min(_TIMED_BLOCK, schedule.steps - at))
 
     def done(self) -> bool:
         """Nothing is left to gain: costs are never negative."""
@@ -107,6 +118,7 @@ def improve(
     schedule = _schedule(runners, iterations, deadline)
     with ThreadPoolExecutor(threads) as pool:
         for meeting in range(_MEETINGS):
+            # A thread that is done does not stop another one in the middle: what each tries depends on its seed alone.
             list(pool.map(lambda runner, at=meeting: runner.run(schedule, at), runners))
             if any(runner.late or runner.done() for runner in runners):
                 break
@@ -120,7 +132,10 @@ def _schedule(runners: list[_Runner], iterations: int | None, deadline: float | 
     steps = None if iterations is None else max(1, iterations // (len(runners) * _MEETINGS * _BLOCKS))
     # The first call compiles, which is no part of the run that the clock paces.
     anneal(first.packed, first.state, first.table, 0.0, 0, _SWAPS, _CHAINS, _ROOMS)
-    return _Schedule(time.monotonic(), deadline, steps, _HOT * change, _COLD * change)
+    began = time.monotonic()
+    tried = steps * _MEETINGS * _BLOCKS if steps is not None else _RECKONED * max(0.0, (deadline or began) - began)
+    hot = min(_HOT, max(_WARM, _HOT * tried / (_ENOUGH * len(first.packed.movable))))
+    return _Schedule(began, deadline, steps, change, hot)
 
 
 def _meet(runners: list[_Runner]) -> None:

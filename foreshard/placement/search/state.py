@@ -10,7 +10,7 @@ import numpy.typing as npt
 from foreshard.placement.assignment import Floats, Ints
 from foreshard.placement.search.chance import Words
 from foreshard.placement.search.exchange import cost_after
-from foreshard.placement.search.kernel import inlined, kernel
+from foreshard.placement.search.kernel import entry, inlined, kernel
 from foreshard.placement.search.packing import CLASS, GROUP, INITIAL, MARKED, Packed
 
 Counts = npt.NDArray[np.int32]
@@ -83,7 +83,7 @@ def new_state(p: Packed, node: Ints, random: Words) -> State:
     return state
 
 
-@kernel
+@entry
 def restart(p: Packed, s: State, node: Ints) -> None:
     """Makes `node`, shape (U + 1,), the placement and works out all sums anew. Best and lowest stay."""
     s.flags[WRITTEN] = len(s.journal) + 1
