@@ -28,7 +28,7 @@ class Case:
 
 CASES = (
     Case("default policy, one replica", FREE, 1.0),
-    Case("at most 1.10 × fair share, one replica", replace(FREE, bounded_load=1.1, settle=0.0), 1.5),
+    Case("at most 1.10 × fair share, one replica", replace(FREE, bounded_load=1.1, settle=0.0), 1.3),
     Case("default policy, two replicas", replace(FREE, min_full_replicas=2, max_replicas=2), 1.0),
 )
 
