@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -12,14 +12,15 @@ from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Costs, Floats
 from foreshard.placement.contradictions import refuse_contradictions
 
 
-def build(problem: PlacementProblem) -> Cluster:
+def build(problem: PlacementProblem, also: Iterable[str] = ()) -> Cluster:
     """The problem as arrays; raises ForeshardError if it contradicts itself or has no live node. Time O(S × (T × F + R) + N²).
 
+    `also`: nodes that count as dead if the problem does not have them, as those of the layout do.
     Shards that share a `together` label must have been merged before (bundles.py).
     """
     refuse_contradictions(problem)
     order = sorted(range(len(problem.nodes)), key=lambda i: problem.nodes[i].node_id)
-    gone = sorted({r.node_id for r in problem.layout.replicas} - {n.node_id for n in problem.nodes})
+    gone = sorted({*also, *(r.node_id for r in problem.layout.replicas)} - {n.node_id for n in problem.nodes})
     nodes = sorted([*problem.nodes, *(Node(name, 1.0, NodeState.DEAD) for name in gone)], key=lambda n: n.node_id)
     at = {node.node_id: i for i, node in enumerate(nodes)}
     loads = _loads(problem)

@@ -82,8 +82,12 @@ def _follow(f: object, d: object, cluster: Cluster, draft: Draft, model: LayoutM
         else:
             continue
         changed = True
+    least = int(cluster.shards.least[shard])
     for n in spare:
-        _drop(f, d, shard, place_of(d, shard, n))
+        place = place_of(d, shard, n)
+        # Where a conflict leaves too few full replicas none is given up: that would be worse than it is.
+        if draft.kind[shard, place] != FULL or int((draft.kind[shard] == FULL).sum()) > least:
+            _drop(f, d, shard, place)
     return changed
 
 

@@ -58,7 +58,7 @@ def _possible(plan: Plan, changed: tuple[Isolation, ...]) -> tuple[Isolation, ..
 def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Effort) -> Plan:
     wanted = replace(problem, shards=(*isolated(problem, changed), *retired(problem, [i for i in changed if i.ends])))
     bundled, stands = merged(wanted)
-    planned = build(bundled)
+    planned = build(bundled, (r.node_id for r in problem.layout.replicas))
     found = search(planned, effort)
     cluster, draft = planned, found.draft
     moves, waves, undone = carried_out(planned, draft)
@@ -66,7 +66,7 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
         cluster = build(wanted)
         rows = _rows(cluster, planned, stands)
         draft = _of_rows(draft, rows, cluster.held.node.shape[1])
-        moves, waves = parted(cluster, draft, rows, moves, waves)
+        moves, waves = parted(cluster, draft, planned, rows, moves, waves)
     before = node_quantiles(build(problem), build(problem).held) if changed else node_quantiles(cluster, cluster.held)
     held = draft.held
     if not len(moves.shard):

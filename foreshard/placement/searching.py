@@ -53,10 +53,10 @@ def search(cluster: Cluster, effort: Effort) -> Found:
     f, d = facts_reference(facts), draft_reference(draft)
     budget = np.array([policy.max_moves, policy.max_move_bytes, 0], dtype=np.float64)
     if not cluster.accepting:
-        settle(f, d, wanted, cluster.shards.least, cluster.extra_kind(), budget)
+        settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
         normalise(d)
         return Found(draft, facts, "converged")
-    settle(f, d, wanted, cluster.shards.least, cluster.extra_kind(), budget)
+    settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
     if is_broken(cluster, draft):
         repair_exactly(cluster, facts, draft)
     for _ in range(_ROUNDS):

@@ -16,14 +16,16 @@ REPAIR, DRAIN, REPLICATE = GOALS.index(Goal.REPAIR), GOALS.index(Goal.DRAIN), GO
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def settle(f, d, wanted, least, extra_kind, budget):  # type: ignore[no-untyped-def]
+def settle(f, d, wanted, least, most, extra_kind, budget):  # type: ignore[no-untyped-def]
     """Time O(changes × N × T × F + S × K²)."""
     for s in range(d.node.shape[0]):
         _drop_dead(f, d, s, budget)
     if not f.accepts.any():
         return
     for s in range(d.node.shape[0]):
-        _repair(f, d, s, wanted[s], least[s], budget)
+        _repair(f, d, s, wanted[s], least[s], most[s], budget)
+        if least[s] == 0 and wanted[s] > 0 and _count(f, d, s, HOT, False) == 0:
+            _make_own(f, d, s, extra_kind[s], budget)
     if f.pinned.shape[0]:
         for s in range(d.node.shape[0]):
             _pin(f, d, s, wanted[s], budget)
@@ -88,7 +90,7 @@ def _grows(f, s):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _repair(f, d, s, wanted, least, budget):  # type: ignore[no-untyped-def]
+def _repair(f, d, s, wanted, least, most, budget):  # type: ignore[no-untyped-def]
     """Full replicas up to the least, whatever the budget says. A hot one is widened where that leaves one move fewer."""
     have = _count(f, d, s, FULL, False)
     while have < least:
@@ -96,7 +98,11 @@ def _repair(f, d, s, wanted, least, budget):  # type: ignore[no-untyped-def]
         node = -1
         if place < 0 or _count(f, d, s, HOT, False) < wanted:
             node = choose(f, d, s, FULL, -1.0, -1)
-        if node >= 0:
+        if node >= 0 and _count(f, d, s, HOT, False) >= most:
+            if not _replace(f, d, s, node):
+                return
+            pay(budget, f.size[s, FULL])
+        elif node >= 0:
             add(f, d, s, node, FULL, REPAIR, -1, 1.0)
             pay(budget, f.size[s, FULL])
         elif place >= 0:
@@ -105,6 +111,27 @@ def _repair(f, d, s, wanted, least, budget):  # type: ignore[no-untyped-def]
         else:
             return
         have += 1
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _replace(f, d, s, node):  # type: ignore[no-untyped-def]
+    """A full replica on the node in place of a hot one, first of one that may not stay; whether there was any."""
+    place = -1
+    for k in range(d.node.shape[1]):
+        if d.node[s, k] >= 0 and d.kind[s, k] == HOT and (place < 0 or not _may_stay(f, s, d.node[s, k])):
+            place = k
+    if place >= 0:
+        relocate(f, d, s, place, node, FULL, REPAIR, -1, 1.0)
+    return place >= 0
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _make_own(f, d, s, kind, budget):  # type: ignore[no-untyped-def]
+    """The one replica that an isolated entity must have of its own, whatever the budget says."""
+    node = choose(f, d, s, kind, -1.0, -1)
+    if node >= 0:
+        add(f, d, s, node, kind, REPAIR, -1, 1.0)
+        pay(budget, f.size[s, kind])
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

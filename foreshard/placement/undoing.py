@@ -35,17 +35,39 @@ def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[str
     return *in_order(moves, waves), tuple(left[s] for s in sorted(left))
 
 
-def parted(cluster: Cluster, draft: Draft, rows: Ints, moves: Moves, waves: Waves) -> tuple[Moves, Waves]:
+def parted(cluster: Cluster, draft: Draft, planned: Cluster, rows: Ints, moves: Moves, waves: Waves) -> tuple[Moves, Waves]:
     """The moves of the shards themselves where the planned ones are of bundles, each in its bundle's wave.
 
-    `draft`: of the shards; `rows` (S,): the bundle's row in `moves`. A shard that joins its bundle does so in its last wave.
+    `draft`: of the shards, which is changed where they do not join their bundles; `rows` (S,): the bundle's row in `planned`.
+    Shards that are not where their bundle is join it in waves after all others, one after the other, or, where the
+    movement budget does not allow that, stay.
     """
-    of_target = {(int(s), int(n)): int(w) for s, n, w in zip(moves.shard, moves.target, waves.wave, strict=True)}
-    last = np.zeros(int(rows.max(initial=-1)) + 1, dtype=np.int64)
-    np.maximum.at(last, moves.shard, waves.wave)
+    apart = _apart(cluster, planned, rows)
     own = moves_to(cluster, draft)
-    wave = [of_target.get((int(rows[s]), int(n)), int(last[rows[s]])) for s, n in zip(own.shard, own.target, strict=True)]
-    return in_order(own, Waves(np.array(wave, dtype=np.int64), {}))
+    policy = cluster.policy
+    if len(own.shard) > max(policy.max_moves, len(moves.shard)) or own.bytes.sum() > max(
+        policy.max_move_bytes, moves.bytes.sum()
+    ):
+        _restore(cluster, draft, apart)
+        own = moves_to(cluster, draft)
+    wave_of = {(int(s), int(n)): int(w) for s, n, w in zip(moves.shard, moves.target, waves.wave, strict=True)}
+    joins = {int(s): waves.waves + i for i, s in enumerate(apart)}
+    wave = [
+        joins[int(s)] if int(s) in joins else wave_of.get((int(rows[s]), int(n)), 0)
+        for s, n in zip(own.shard, own.target, strict=True)
+    ]
+    return in_order(own, Waves(np.unique(wave, return_inverse=True)[1].reshape(-1).astype(np.int64), {}))
+
+
+def _apart(cluster: Cluster, planned: Cluster, rows: Ints) -> Ints:
+    """Shards that are not held where the layout at hand has their bundle."""
+    kinds = [
+        {(int(n), int(k)) for n, k in zip(held.node[at], held.kind[at], strict=True) if n >= 0}
+        for held, positions in ((cluster.held, range(len(rows))), (planned.held, rows))
+        for at in positions
+    ]
+    mine, theirs = kinds[: len(rows)], kinds[len(rows) :]
+    return np.array([s for s in range(len(rows)) if mine[s] != theirs[s]], dtype=np.int64)
 
 
 def in_order(moves: Moves, waves: Waves) -> tuple[Moves, Waves]:
