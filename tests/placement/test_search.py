@@ -86,6 +86,22 @@ def test_a_start_that_breaks_constraints_is_made_no_worse(seed: int) -> None:
     assert no_worse(assignment, start, found.node)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS)
+def test_places_conflicts_and_full_nodes_are_repaired_where_there_is_room(seed: int) -> None:
+    assignment, legal = random_assignment(seed)
+    roomy = assignment._replace(
+        limit=assignment.limit * 10 + 500, near=assignment.near[:0], near_start=assignment.near_start * 0
+    )
+    roomy.limit[0] = assignment.limit[0] / 2
+    crowded = np.where(assignment.fixed | (assignment.permit >= 0), legal, 0)
+    found = improve(roomy, crowded, seed=seed, iterations=5_000)
+    stuck = roomy.use[roomy.fixed & (roomy.initial == 0)].sum(0) + roomy.use[roomy.initial == 0].sum(0) * roomy.transient
+    left = [name for name in broken(roomy, found.node) if not name.startswith("group")]
+    assert all(name.startswith("node 0 exceeds") and stuck[int(name.split()[-1])] > 0 for name in left), left
+    assert no_worse(roomy, crowded, found.node)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_seed_and_budget_give_the_same_placement_whatever_else_runs(seed: int) -> None:
     assignment, start = random_assignment(seed, units=60, nodes=8)

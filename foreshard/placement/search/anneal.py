@@ -13,7 +13,7 @@ from foreshard.placement.search.chance import draw
 from foreshard.placement.search.kernel import entry
 from foreshard.placement.search.moves import carry_out
 from foreshard.placement.search.packing import HOME, Packed
-from foreshard.placement.search.rearrange import make_room
+from foreshard.placement.search.rearrange import rearrange
 from foreshard.placement.search.state import State
 
 
@@ -41,7 +41,7 @@ def anneal(p: Packed, s: State, table: Floats, temperature: float, steps: int, s
     movable = len(p.movable)
     for _ in range(steps):
         if draw(s.random, 65536) < rooms:
-            taken += int(make_room(p, s, temperature * table[draw(s.random, len(table))]))
+            taken += int(rearrange(p, s, temperature * table[draw(s.random, len(table))]))
             continue
         most = temperature * table[draw(s.random, len(table))]
         u = p.movable[draw(s.random, movable)]

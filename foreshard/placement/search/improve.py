@@ -13,7 +13,8 @@ from foreshard.placement.assignment import Assignment, Floats, Improved, Ints
 from foreshard.placement.search.anneal import anneal, typical_change
 from foreshard.placement.search.chance import exponential_table, word
 from foreshard.placement.search.packing import Packed, pack
-from foreshard.placement.search.state import COST, LOWEST, State, new_state, restart
+from foreshard.placement.search.repair import repair
+from foreshard.placement.search.state import COST, LOWEST, State, forget, new_state, restart
 
 # The threads meet this often, and cool in so many steps between two meetings.
 _MEETINGS = 24
@@ -103,18 +104,26 @@ def improve(
 ) -> Improved:
     """The cheapest placement found from `start`, shape (U,), which has every unit on a node.
 
-    Hard constraints hold in the result, or are broken no more than in `start`. An iteration is one candidate move, of all
-    threads together. With `iterations` the result depends on the arguments alone, not on the machine, unless the time limit
-    (seconds) ends the search before. `iterations=None` leaves the pace to the time limit: as good as that allows, but
-    not repeatable.
+    Hard constraints hold in the result, or are broken no more than in `start`. What `start` breaks is repaired, at any cost, as
+    far as single moves and room made for them can; otherwise the result is never dearer than `start`.
+
+    An iteration is one candidate move, of all threads together. With `iterations` the result depends on the arguments alone,
+    not on the machine, unless the time limit (seconds) ends the search before. `iterations=None` leaves the pace to the time
+    limit: as good as that allows, but not repeatable.
 
     Simulated annealing (Kirkpatrick, Gelatt, Vecchi 1983) over shifts, swaps and chains; O(R + B + T·F) a candidate.
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
     packed = pack(assignment)
     runners = [_Runner(packed, new_state(packed, start, word(seed, thread)), exponential_table()) for thread in range(threads)]
-    if len(packed.movable) == 0 or len(packed.empty) < 2 or runners[0].done():
+    if len(packed.movable) == 0 or len(packed.empty) < 2:
         return Improved(start.copy(), float(runners[0].state.totals[COST]), "converged", 0)
+    if repair(packed, runners[0].state) > 0:
+        for runner in runners:
+            restart(packed, runner.state, runners[0].state.best)
+            forget(runner.state)
+    if runners[0].done():
+        return _result(runners, False)
     schedule = _schedule(runners, iterations, deadline)
     with ThreadPoolExecutor(threads) as pool:
         for meeting in range(_MEETINGS):
@@ -123,7 +132,7 @@ def improve(
             if any(runner.late or runner.done() for runner in runners):
                 break
             _meet(runners)
-    return _result(runners, schedule)
+    return _result(runners, schedule.steps is None or any(runner.late for runner in runners))
 
 
 def _schedule(runners: list[_Runner], iterations: int | None, deadline: float | None) -> _Schedule:
@@ -147,11 +156,9 @@ def _meet(runners: list[_Runner]) -> None:
         restart(loser.packed, loser.state, runners[cheapest].state.node)
 
 
-def _result(runners: list[_Runner], schedule: _Schedule) -> Improved:
+def _result(runners: list[_Runner], late: bool) -> Improved:
     winner = min(runners, key=lambda runner: float(runner.state.totals[LOWEST]))
     restart(winner.packed, winner.state, winner.state.best)
-    ended_by = "converged" if winner.done() else "iterations"
-    if not winner.done() and (schedule.steps is None or any(runner.late for runner in runners)):
-        ended_by = "time limit"
+    ended_by = "converged" if winner.done() else "time limit" if late else "iterations"
     tried = sum(runner.tried for runner in runners)
     return Improved(winner.state.node[:-1].copy(), float(winner.state.totals[COST]), ended_by, tried)

@@ -45,34 +45,58 @@ def admits(p: Packed, u: int, n: int) -> bool:
 
 
 @kernel
-def missing(p: Packed, s: State, u: int, a: int, b: int) -> tuple[int, int, int]:
-    """What unit u's group and those near it lack when one of its units is between nodes a and b.
-
-    Zones; groups that it must be near, in b's neighbourhood; groups that must be near it, in a's.
-    """
+def missing(p: Packed, s: State, u: int, a: int, b: int) -> int:
+    """What unit u's group and those near it lack after u went from node a to b, if nothing was lacking before."""
     w = p.watched[p.labels[u, GROUP]]
-    followers = 0
-    if s.flags[CLEAN] == 0 or s.in_neighbourhood[w, p.neighbourhood[a]] == 0:
+    number = max(0, p.min_zones[w] - s.zones[w]) + lacking(p, s, w, p.neighbourhood[b])
+    if s.in_neighbourhood[w, p.neighbourhood[a]] == 0:
         for i in range(p.followed_start[w], p.followed_start[w + 1]):
-            followers += lacking(p, s, p.followed[i], p.neighbourhood[a])
-    return max(0, p.min_zones[w] - s.zones[w]), lacking(p, s, w, p.neighbourhood[b]), followers
+            number += lacking(p, s, p.followed[i], p.neighbourhood[a])
+    return int(number)
 
 
 @kernel
 def worse(p: Packed, s: State, unit: Ints, source: Ints, target: Ints, size: int) -> bool:
-    """Whether the counts, already those of after the move, lack more than those of before."""
+    """Whether the counts, already those of after the move, break constraints of zones or nearness that held, or break more."""
     for i in range(size):
         if p.labels[unit[i], MARKED] == 1:
-            after = missing(p, s, unit[i], source[i], target[i])
-            if after[0] + after[1] + after[2] > 0:
-                if s.flags[CLEAN] == 1:
+            if s.flags[CLEAN] == 1:
+                if missing(p, s, unit[i], source[i], target[i]) > 0:
                     return True
-                recount(p, s, unit, target, source, size)
-                before = missing(p, s, unit[i], source[i], target[i])
-                recount(p, s, unit, source, target, size)
-                if after[0] > before[0] or after[1] > before[1] or after[2] > before[2]:
-                    return True
+            elif newly_missing(p, s, unit, source, target, size, i):
+                return True
     return False
+
+
+@kernel
+def newly_missing(p: Packed, s: State, unit: Ints, source: Ints, target: Ints, size: int, i: int) -> bool:
+    """`worse` for the i-th unit where constraints were broken before: each is compared with what it was."""
+    w = p.watched[p.labels[unit[i], GROUP]]
+    short = p.min_zones[w] - s.zones[w]
+    if short > 0:
+        recount(p, s, unit, target, source, size)
+        before = p.min_zones[w] - s.zones[w]
+        recount(p, s, unit, source, target, size)
+        if short > before:
+            return True
+    for j in range(p.near_start[w], p.near_start[w + 1]):
+        if newly_apart(p, s, unit, source, target, size, w, p.near[j], p.neighbourhood[target[i]]):
+            return True
+    for j in range(p.followed_start[w], p.followed_start[w + 1]):
+        if newly_apart(p, s, unit, source, target, size, p.followed[j], w, p.neighbourhood[source[i]]):
+            return True
+    return False
+
+
+@kernel
+def newly_apart(p: Packed, s: State, unit: Ints, source: Ints, target: Ints, size: int, g: int, h: int, k: int) -> bool:
+    """Whether group g is without group h in neighbourhood k since the move."""
+    if s.in_neighbourhood[g, k] == 0 or s.in_neighbourhood[h, k] > 0:
+        return False
+    recount(p, s, unit, target, source, size)
+    before = s.in_neighbourhood[g, k] > 0 and s.in_neighbourhood[h, k] == 0
+    recount(p, s, unit, source, target, size)
+    return not before
 
 
 @kernel

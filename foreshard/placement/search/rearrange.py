@@ -22,18 +22,23 @@ _DRAWN = 6
 
 
 @kernel
-def make_room(p: Packed, s: State, most: float) -> bool:
-    """Brings a big or costly unit to a random node and takes everything back if that costs more than `most`.
-
-    O(units of the node · nodes looked at · R).
-    """
+def rearrange(p: Packed, s: State, most: float) -> bool:
+    """Brings a big or costly unit to a random node, unless that costs more than `most`."""
     u = one_in_need(p, s)
-    a = s.node[u]
     row = p.labels[u, PERMIT]
     number = p.target_start[row + 1] - p.target_start[row]
     if number == 0:
         return False
-    b = p.target[p.target_start[row] + draw(s.random, number)]
+    return make_room(p, s, u, p.target[p.target_start[row] + draw(s.random, number)], most)
+
+
+@kernel
+def make_room(p: Packed, s: State, u: int, b: int, most: float) -> bool:
+    """Brings unit u to node b and takes everything back if that costs more than `most`.
+
+    O(units of the node · nodes looked at · R).
+    """
+    a = s.node[u]
     if a == b or not admits(p, u, b) or not could_fit(p, s, u, b):
         return False
     before = s.totals[COST]

@@ -79,8 +79,14 @@ def new_state(p: Packed, node: Ints, random: Words) -> State:
         log_source=np.zeros(2 * units, dtype=np.int64),
     )
     restart(p, state, state.node.copy())
-    state.totals[LOWEST] = state.totals[COST]
+    forget(state)
     return state
+
+
+def forget(s: State) -> None:
+    """Makes the placement as it is the best one."""
+    s.totals[LOWEST] = s.totals[COST]
+    s.best[:] = s.node
 
 
 @entry
