@@ -26,7 +26,7 @@ _SWAPS, _CHAINS, _ROOMS = 85, 85, 64
 _HOT, _WARM, _COLD = 4.0, 0.03, 0.002
 # With fewer candidates per unit and thread than this, the start is cooler in proportion, down to `_WARM`: too short a run would
 # not find back from what a hot start stirs up. A run by the clock reckons with so many candidates a second.
-_ENOUGH = 4_000
+_ENOUGH = 40_000
 _RECKONED = 2e6
 _KNEE, _DESCENT = 0.8, 0.02
 # The clock is looked at after so many candidates: a few hundredths of a second.
