@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshard.placement.cluster import FULL, Bools, Cluster
+from foreshard.placement.cluster import FULL, Bools, Cluster, Ints
 from foreshard.placement.working import Draft
 
 
@@ -60,6 +60,7 @@ def _group_broken(cluster: Cluster, draft: Draft, group: int) -> bool:
     return any(np.setdiff1d(place[nodes], place[_nodes_of(cluster, draft, int(h))]).size for h in near)
 
 
-def _nodes_of(cluster: Cluster, draft: Draft, group: int) -> np.ndarray:
+def _nodes_of(cluster: Cluster, draft: Draft, group: int) -> Ints:
     rows = draft.node[cluster.shards.group == group]
-    return rows[rows >= 0]
+    nodes: Ints = rows[rows >= 0].astype(np.int64)
+    return nodes

@@ -17,6 +17,6 @@ def restore_if_too_dear(cluster: Cluster, draft: Draft, before: Draft) -> bool:
     more_moves = len(now.shard) > max(policy.max_moves, len(was.shard))
     if not more_moves and int(now.bytes.sum()) <= max(policy.max_move_bytes, int(was.bytes.sum())):
         return False
-    for column, saved in zip(draft, before, strict=True):
-        column[...] = saved
+    for name, column in draft._asdict().items():
+        column[...] = getattr(before, name)
     return True

@@ -28,7 +28,7 @@ def merged(problem: PlacementProblem) -> tuple[PlacementProblem, Mapping[int, in
     for replica in problem.layout.replicas:
         held[replica.shard_id].append(replica)
     distinct = {g.group_id for g in problem.groups if g.distinct_nodes}
-    whole = [_whole(label, own, distinct) for label, own in bundles.items()]
+    whole = [_whole(problem, label, own, distinct) for label, own in bundles.items()]
     shards = [*(s for s in problem.shards if not s.together), *whole]
     kept = [r for r in problem.layout.replicas if r.shard_id not in stands]
     for own in bundles.values():
@@ -48,7 +48,7 @@ def _held_mostly(own: Sequence[ShardLoad], held: Mapping[int, list[Replica]]) ->
     return held.get(max(own, key=carried).shard_id, [])
 
 
-def _whole(label: str, own: Sequence[ShardLoad], distinct: set[str]) -> ShardLoad:
+def _whole(problem: PlacementProblem, label: str, own: Sequence[ShardLoad], distinct: set[str]) -> ShardLoad:
     groups = {s.group for s in own}
     if len(groups) > 1 or (len(own) > 1 and groups & distinct):
         raise ForeshardError(
@@ -59,8 +59,10 @@ def _whole(label: str, own: Sequence[ShardLoad], distinct: set[str]) -> ShardLoa
         raise ForeshardError(f"shards together ({label}): an isolated entity cannot be one of them; drop its label")
     first = own[0]
     load = math.fsum(sum(s.mean) for s in own)
-    mins = [s.min_replicas for s in own if s.min_replicas is not None]
-    mosts = [s.max_replicas for s in own if s.max_replicas is not None]
+    policy = problem.policy
+    default = max(policy.max_replicas, policy.min_full_replicas)
+    mins = [policy.min_full_replicas if s.min_replicas is None else s.min_replicas for s in own]
+    mosts = [default if s.max_replicas is None else s.max_replicas for s in own]
     return replace(
         first,
         mean=_added([s.mean for s in own]),
@@ -70,8 +72,8 @@ def _whole(label: str, own: Sequence[ShardLoad], distinct: set[str]) -> ShardLoa
         bytes_hot=sum(s.bytes_hot for s in own),
         recent_share=math.fsum(s.recent_share * sum(s.mean) for s in own) / load if load > 0 else first.recent_share,
         needs={name: math.fsum(s.needs.get(name, 0.0) for s in own) for s in own for name in s.needs},
-        min_replicas=max(mins, default=None),
-        max_replicas=min(mosts, default=None),
+        min_replicas=max(mins),
+        max_replicas=max(min(mosts), max(mins)),
         pins=tuple(sorted({n for s in own for n in s.pins})),
         avoids=tuple(sorted({n for s in own for n in s.avoids})),
         move_cost=math.fsum(s.move_cost for s in own),

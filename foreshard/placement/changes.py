@@ -13,7 +13,9 @@ from foreshard.placement.movement import GOALS, KINDS, Moves
 from foreshard.placement.working import Draft
 
 _MOVE, _REPLICATE, _WIDEN, _DROP = (KINDS.index(k) for k in (MoveKind.MOVE, MoveKind.REPLICATE, MoveKind.WIDEN, MoveKind.DROP))
-_REPAIR, _DRAIN, _CONSOLIDATE = (GOALS.index(g) for g in (Goal.REPAIR, Goal.DRAIN, Goal.CONSOLIDATE))
+_REPAIR, _DRAIN, _CONSOLIDATE, _REPLICATED = (
+    GOALS.index(g) for g in (Goal.REPAIR, Goal.DRAIN, Goal.CONSOLIDATE, Goal.REPLICATE)
+)
 
 
 @dataclass
@@ -46,7 +48,7 @@ def changed_shards(before: Holdings, after: Holdings) -> Ints:
     return found
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _changed(node, kind, new_node, new_kind):  # type: ignore[no-untyped-def]
     changed = np.zeros(node.shape[0], dtype=np.bool_)
     for s in range(node.shape[0]):
@@ -100,7 +102,8 @@ def _paired(
             pairs.append((node, -1))
     for i, (node, source) in enumerate(pairs):
         alike = [n for n in spare if before[n] == draft.kind[shard, added[node]]]
-        if source < 0 and alike:
+        # A further replica of a hot shard is one more, even where another goes for a reason of its own.
+        if source < 0 and alike and draft.goal[shard, added[node]] != _REPLICATED:
             spare.remove(alike[0])
             pairs[i] = (node, alike[0])
     return pairs

@@ -196,7 +196,8 @@ def _shard_to_document(shard: ShardLoad) -> dict[str, Any]:
 
 
 def _heavy_to_document(heavy: HeavyEntity) -> dict[str, Any]:
-    return {"entity_id": heavy.entity_id, "slot": heavy.slot, "shard_id": heavy.shard_id, **_load_to_document(heavy)}
+    own = {"shard_id": heavy.shard_id, "reserved": heavy.reserved}
+    return {"entity_id": heavy.entity_id, "slot": heavy.slot, **own, **_load_to_document(heavy)}
 
 
 def _load_to_document(load: ShardLoad | HeavyEntity) -> dict[str, Any]:

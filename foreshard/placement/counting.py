@@ -26,7 +26,8 @@ def wanted_replicas(cluster: Cluster, held: Holdings) -> Ints:
     kept = np.clip(np.floor(cold), 0, limit).astype(np.int64)
     extras = np.minimum(np.maximum(np.maximum(live - least, 0), due), np.maximum(due, kept))
     pinned = np.diff(shards.pin_start)
-    return np.maximum(np.minimum(least, np.maximum(placeable, 1)) + extras, pinned)
+    wanted: Ints = np.maximum(np.minimum(least, np.maximum(placeable, 1)) + extras, pinned)
+    return wanted
 
 
 def permitted(cluster: Cluster) -> Ints:

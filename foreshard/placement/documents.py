@@ -140,11 +140,15 @@ class ShardDocument(LoadDocument):
 
 
 class HeavyDocument(LoadDocument):
-    """An entity that may deserve a shard of its own; its load is part of its slot's unless `shard_id` names its own shard."""
+    """An entity that may deserve a shard of its own; its load is part of its slot's unless `shard_id` names its own shard.
+
+    `reserved`: the number that its own shard will get; the next free one where null.
+    """
 
     entity_id: Name
     slot: Count
     shard_id: Count | None = None
+    reserved: Count | None = None
 
 
 class GroupDocument(Document):

@@ -6,13 +6,13 @@ from ortools.sat.python import cp_model
 
 from foreshard.model import Goal
 from foreshard.placement.budget import restore_if_too_dear
-from foreshard.placement.cluster import FULL, HOT, NONE, Cluster
+from foreshard.placement.cluster import FULL, HOT, NONE, Cluster, Floats
 from foreshard.placement.conflicts import conflicting_demands
 from foreshard.placement.counting import wanted_replicas
 from foreshard.placement.demands import all_demands
 from foreshard.placement.feasibility import LayoutModel
 from foreshard.placement.movement import GOALS
-from foreshard.placement.placing import add, drop, dropped_back, relocate, widen
+from foreshard.placement.placing import BLOCKED, add, drop, dropped_back, relocate, widen
 from foreshard.placement.working import Draft, Facts, draft_reference, facts_reference, place_of
 
 _PAIRS = 6_000  # shards × nodes
@@ -20,11 +20,11 @@ _WORK = 2.0  # of CP-SAT's deterministic time
 _REPAIR = GOALS.index(Goal.REPAIR)
 
 
-def repair_exactly(cluster: Cluster, facts: Facts, draft: Draft) -> bool:
+def repair_exactly(cluster: Cluster, facts: Facts, draft: Draft, budget: Floats) -> bool:
     """Brings the draft to the layout with the fewest bytes copied that meets all demands, as far as none are in conflict.
 
     Of each conflict one demand is let go. Whether it changed anything; nothing is tried for many shards and nodes. The same on
-    any machine.
+    any machine. Where that takes more than the movement budget the draft stays, and `budget` says that it was too small.
     """
     if len(cluster.shards.ids) * len(cluster.nodes.ids) > _PAIRS:
         return False
@@ -34,9 +34,12 @@ def repair_exactly(cluster: Cluster, facts: Facts, draft: Draft) -> bool:
     if model.solved(_WORK) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return False
     f, d = facts_reference(facts), draft_reference(draft)
-    before = Draft(*(column.copy() for column in draft))
+    before = draft.copied()
     changed = [_follow(f, d, cluster, draft, model, shard) for shard in model.nodes]
-    return not restore_if_too_dear(cluster, draft, before) and any(changed)
+    if restore_if_too_dear(cluster, draft, before):
+        budget[BLOCKED] = 1
+        return False
+    return any(changed)
 
 
 # Which demand of a conflict is let go: the later in this list the sooner.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from foreshard.hashing import node_hashes
 from foreshard.placement.cluster import Bools, Cluster
 from foreshard.placement.loads import ceiling
 from foreshard.placement.working import Facts
-from foreshard.ranking import node_hashes
 
 
 def facts_of(cluster: Cluster) -> Facts:
@@ -48,7 +48,8 @@ def facts_of(cluster: Cluster) -> Facts:
         held_kind=cluster.held.kind,
         z=float(cluster.policy.risk_z),
     )
-    return Facts(*(np.ascontiguousarray(a) for a in facts[:-1]), z=facts.z)
+    arrays = {name: np.ascontiguousarray(value) for name, value in facts._asdict().items() if name != "z"}
+    return Facts(**arrays, z=facts.z)
 
 
 def _delicate(cluster: Cluster) -> Bools:

@@ -15,7 +15,7 @@ from foreshard.ranking import score
 FILL = GOALS.index(Goal.FILL)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def fill(f, d, n, fresh, floor, fair, budget):  # type: ignore[no-untyped-def]
     """Moves replicas to node n until some step reaches `floor` (T,): first of shards that rank it above where they are.
 
@@ -39,7 +39,7 @@ def fill(f, d, n, fresh, floor, fair, budget):  # type: ignore[no-untyped-def]
     return filled
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _by_height(f, d, nodes):  # type: ignore[no-untyped-def]
     height = np.zeros(nodes)
     for n in range(nodes):
@@ -48,7 +48,7 @@ def _by_height(f, d, nodes):  # type: ignore[no-untyped-def]
     return np.argsort(-height, kind="mergesort")
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _reaches(f, d, n, floor):  # type: ignore[no-untyped-def]
     for t in range(f.mean.shape[1]):
         if floor[t] > 0.0 and load_at(f, d, n, t) >= floor[t]:
@@ -56,7 +56,7 @@ def _reaches(f, d, n, floor):  # type: ignore[no-untyped-def]
     return floor.max() <= 0.0
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _fill_from(f, d, n, source, units, floor, least, budget, prefers):  # type: ignore[no-untyped-def]
     places, moved = d.node.shape[1], 0
     for i in range(units.shape[0]):
@@ -82,7 +82,7 @@ def _fill_from(f, d, n, source, units, floor, least, budget, prefers):  # type: 
     return moved
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _falls_below(f, d, n, s, share, floor):  # type: ignore[no-untyped-def]
     for t in range(f.mean.shape[1]):
         if f.mean[s, t] > 0.0 and load_with(f, d, n, t, -share, s) < floor[t]:

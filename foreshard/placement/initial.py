@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from foreshard.errors import ForeshardError
+from foreshard.hashing import node_hashes
 from foreshard.model import Layout, Node, Policy, Replica
-from foreshard.ranking import first_ranked, node_hashes
+from foreshard.ranking import first_ranked
 
 
 def initial_layout(shard_ids: Sequence[int], nodes: Sequence[Node], policy: Policy, epoch: int = 1) -> Layout:

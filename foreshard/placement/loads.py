@@ -26,7 +26,7 @@ class NodeLoads(NamedTuple):
     common: Floats  # (N, T, F)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def share_row(node, kind, weight, live, recent, out):  # type: ignore[no-untyped-def]
     """Each replica's share of one shard's load, shape (K,), into `out`."""
     every, full = 0.0, 0.0
@@ -44,7 +44,7 @@ def share_row(node, kind, weight, live, recent, out):  # type: ignore[no-untyped
                 out[k] += (1.0 - recent) * weight[k] / full
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _shares(node, kind, weight, live, recent):  # type: ignore[no-untyped-def]
     out = np.zeros(node.shape)
     for s in range(node.shape[0]):
@@ -52,7 +52,7 @@ def _shares(node, kind, weight, live, recent):  # type: ignore[no-untyped-def]
     return out
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def add_share(mean, own_square, common, n, share, shard_mean, shard_own, shard_common):  # type: ignore[no-untyped-def]
     """Puts a share, which may be negative, of one shard's load onto node n. A negative one takes that share off again."""
     for t in range(shard_mean.shape[0]):
@@ -62,7 +62,7 @@ def add_share(mean, own_square, common, n, share, shard_mean, shard_own, shard_c
             common[n, t, f] += share * shard_common[t, f]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _node_loads(node, share, shard_mean, shard_own, shard_common, nodes):  # type: ignore[no-untyped-def]
     steps, factors = shard_mean.shape[1], shard_common.shape[2]
     mean, own_square = np.zeros((nodes, steps)), np.zeros((nodes, steps))
@@ -74,7 +74,7 @@ def _node_loads(node, share, shard_mean, shard_own, shard_common, nodes):  # typ
     return mean, own_square, common
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def quantile_at(mean, own_square, common, z):  # type: ignore[no-untyped-def]
     """The load quantile of one node at one step. Squares left below zero by rounding count as zero."""
     square = max(own_square, 0.0)

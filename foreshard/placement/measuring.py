@@ -35,6 +35,8 @@ def measured(
         emptied=nodes.live & ~nodes.accepts & ~holds,
         attained=held,
     ).bytes
+    # The bounds are of plans that keep every constraint; one whose budget left some broken may stay below.
+    peak, least = min(peak, attained), min(least, moved)
     over = (after > (nodes.target * nodes.capacity)[:, None] * (1 + _CLOSE)).any(axis=1) & nodes.live
     return PlanMetrics(
         peak_before=round(float((before / nodes.capacity[:, None]).max(initial=0.0)), 9),

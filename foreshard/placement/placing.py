@@ -17,7 +17,7 @@ ROOM = 1.0 + 1e-9  # of the ceiling; sums differ in the last bits
 MOVES, BYTES, BLOCKED = 0, 1, 2
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def affordable(budget, size):  # type: ignore[no-untyped-def]
     if budget[MOVES] >= 1 and (size <= 0 or budget[BYTES] >= size):
         return True
@@ -25,13 +25,13 @@ def affordable(budget, size):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def pay(budget, size):  # type: ignore[no-untyped-def]
     budget[MOVES] -= 1
     budget[BYTES] -= size
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def share_if_added(f, d, s, n, kind, without):  # type: ignore[no-untyped-def]
     """The share of its shard's load that a new replica would get with weights in proportion to capacity."""
     every, full = f.capacity[n], f.capacity[n] if kind == FULL else 0.0
@@ -47,7 +47,7 @@ def share_if_added(f, d, s, n, kind, without):  # type: ignore[no-untyped-def]
     return share
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def choose(f, d, s, kind, share, without):  # type: ignore[no-untyped-def]
     """The node for a replica, or -1 if none may take one. `share` below 0: by capacity. `without` holds one that leaves.
 
@@ -75,7 +75,7 @@ def choose(f, d, s, kind, share, without):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def even_weights(f, d, s):  # type: ignore[no-untyped-def]
     """Weights in proportion to capacity; loads are not charged here."""
     total = 0.0
@@ -87,7 +87,7 @@ def even_weights(f, d, s):  # type: ignore[no-untyped-def]
         d.weight[s, k] = f.capacity[here] / total if here >= 0 and f.live[here] else 0.0
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def kind_before(f, s, n):  # type: ignore[no-untyped-def]
     """What the node holds of the shard in the layout at hand: it is never made less, only dropped."""
     if f.live[n]:
@@ -97,7 +97,7 @@ def kind_before(f, s, n):  # type: ignore[no-untyped-def]
     return 0
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def add(f, d, s, n, kind, goal, step, gain):  # type: ignore[no-untyped-def]
     """A new replica in a free place; the shard's weights become those of capacity."""
     kind = max(kind, kind_before(f, s, n))
@@ -110,7 +110,7 @@ def add(f, d, s, n, kind, goal, step, gain):  # type: ignore[no-untyped-def]
     charge(f, d, s, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def relocate(f, d, s, k, n, kind, goal, step, gain):  # type: ignore[no-untyped-def]
     """Moves a replica with its weight. The first goal given for leaving the original node stays."""
     before = d.node[s, k]
@@ -129,7 +129,7 @@ def relocate(f, d, s, k, n, kind, goal, step, gain):  # type: ignore[no-untyped-
     charge(f, d, s, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def widen(f, d, s, k, goal):  # type: ignore[no-untyped-def]
     """A hot replica becomes full."""
     charge(f, d, s, -1.0)
@@ -141,7 +141,7 @@ def widen(f, d, s, k, goal):  # type: ignore[no-untyped-def]
     charge(f, d, s, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def drop(f, d, s, k):  # type: ignore[no-untyped-def]
     charge(f, d, s, -1.0)
     here = d.node[s, k]
@@ -153,7 +153,7 @@ def drop(f, d, s, k):  # type: ignore[no-untyped-def]
     charge(f, d, s, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def dropped_back(f, d, s):  # type: ignore[no-untyped-def]
     """Where no weight is left, the shard's replicas share by capacity."""
     total = 0.0

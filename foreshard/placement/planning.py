@@ -20,7 +20,7 @@ from foreshard.placement.explanation.deviations import deviations
 from foreshard.placement.explanation.reasons import reasons
 from foreshard.placement.explanation.scene import isolated
 from foreshard.placement.isolation import isolations, retired
-from foreshard.placement.loads import node_quantiles, pool_quantile
+from foreshard.placement.loads import ceiling, node_quantiles, pool_quantile
 from foreshard.placement.measuring import measured
 from foreshard.placement.movement import GOALS, KINDS, Moves
 from foreshard.placement.node_counts import node_counts
@@ -90,7 +90,7 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
         layout=_layout(cluster, held, problem.layout.epoch + 1),
         metrics=metrics,
         deviations=deviations(cluster, held).sentences,
-        summary=summarise(cluster, held, metrics, after, changed, notes, reweighed),
+        summary=summarise(cluster, held, metrics, after, changed, notes, reweighed, problem.heavy),
         isolations=changed,
         node_counts=node_counts(cluster, pool_quantile(cluster)),
         conflicts=conflicts(planned),
@@ -123,14 +123,12 @@ def _weights_if_as_good(cluster: Cluster, held: Holdings, before: Floats) -> Hol
     if (old.weight[present] < 1e-6).any() or (np.abs(sums - 1.0) > 1e-6)[present.any(axis=1)].any():
         return held
     after = node_quantiles(cluster, held)
-    capacity = cluster.nodes.capacity[:, None]
-    meant = (cluster.nodes.target * cluster.nodes.capacity)[:, None]
-    over_before, over_after = (float(np.maximum(x - meant, 0.0).max(axis=1).sum()) for x in (before, after))
-    if over_before > 1e-9 and over_after <= over_before * (1 - _NOTICEABLE):
-        return held
-    better = over_after <= over_before + 1e-9
+    limit, capacity = ceiling(cluster), cluster.nodes.capacity[:, None]
+    over_before, over_after = (float(np.maximum(x - limit, 0.0).max(axis=1).sum()) for x in (before, after))
+    if over_before > 1e-9 * float(limit.max(initial=0.0)):
+        return held if over_after <= over_before * (1 - _NOTICEABLE) else old
     lower = float((after / capacity).max()) <= float((before / capacity).max()) * (1 - _NOTICEABLE)
-    return held if better and lower else old
+    return held if lower and over_after <= 0.0 else old
 
 
 def _same_weights(old: Holdings, new: Holdings) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from foreshard.model import Goal
@@ -17,36 +19,44 @@ from foreshard.placement.units import assignment_of, units_of
 from foreshard.placement.working import Draft, Facts, draft_reference, facts_reference
 
 _NOTICEABLE = 0.02  # part of the overload that must go for a plan's further moves
+_SMALL = 20_000  # loads of all units together, up to which the bytes of relieving nodes are tried to be lowered
 _LARGEST = 2_000_000  # loads of all units together, above which overload alone is left to shifting
 
 
-def polish(cluster: Cluster, facts: Facts, draft: Draft, seed: int, iterations: int, time_limit: float | None) -> str:
-    """Improves the draft in place within the movement budget; returns what ended the search."""
+class Polished(NamedTuple):
+    changed: bool
+    ended_by: str
+
+
+def polish(cluster: Cluster, facts: Facts, draft: Draft, seed: int, iterations: int, time_limit: float | None) -> Polished:
+    """Improves the draft in place within the movement budget."""
     has_costs = _has_costs(cluster)
     over = overload(facts, draft)
-    if (
-        not has_costs
-        and not (over > 0 and draft.node.size * facts.mean.shape[1] <= _LARGEST)
-        and not _is_broken(cluster, draft)
-    ):
-        return "converged"
+    loads = draft.node.size * facts.mean.shape[1]
+    mendable = over > 0 and loads <= _LARGEST
+    trimmable = (draft.goal == _BALANCE).any() and loads <= _SMALL
+    if not (has_costs or mendable or trimmable or _is_broken(cluster, draft)):
+        return Polished(False, "converged")
     shard, place = units_of(draft)
     if not shard.size:
-        return "converged"
+        return Polished(False, "converged")
     assignment = assignment_of(cluster, facts, draft, _overload_weight(cluster, facts))
     start = draft.node[shard, place].astype(np.int64)
     improved = improve(assignment, start, seed=seed, iterations=iterations, time_limit=time_limit)
     if _worth(assignment, start, improved.node, has_costs):
-        before = Draft(*(column.copy() for column in draft))
+        before = draft.copied()
         _carry_over(facts, draft, shard, place, improved.node, Goal.COST if has_costs else Goal.BALANCE)
-        restore_if_too_dear(cluster, draft, before)
-    return improved.ended_by
+        return Polished(not restore_if_too_dear(cluster, draft, before), improved.ended_by)
+    return Polished(False, improved.ended_by)
 
 
 def overload(facts: Facts, draft: Draft) -> float:
     """Σ over nodes and steps of the load above the ceiling."""
     f, d = facts_reference(facts), draft_reference(draft)
     return float(sum(excess(f, d, n, facts.ceiling[n] * (1 + 1e-9)) for n in np.flatnonzero(facts.live)))
+
+
+_BALANCE = GOALS.index(Goal.BALANCE)
 
 
 def _has_costs(cluster: Cluster) -> bool:
@@ -82,7 +92,9 @@ def _worth(assignment: Assignment, start: Ints, node: Ints, has_costs: bool) -> 
     before, after = evaluate(assignment, start), evaluate(assignment, node)
     if has_costs:
         return after.total < before.total
-    return after.overload < before.overload * (1 - _NOTICEABLE)
+    if before.overload > 0:
+        return after.overload < before.overload * (1 - _NOTICEABLE)
+    return after.total < before.total
 
 
 def _carry_over(facts: Facts, draft: Draft, shard: Ints, place: Ints, node: Ints, goal: Goal) -> None:

@@ -149,12 +149,17 @@ def _together(problem: ProblemDocument, known: _Known) -> None:
 
 def _heavy(problem: ProblemDocument, known: _Known) -> None:
     _once("heavy", ((h.shard_id if h.shard_id is not None else h.entity_id,) for h in problem.heavy))
+    taken = {*known.parents, *(r.shard_id for r in problem.layout.replicas)}
     for i, heavy in enumerate(problem.heavy):
         _series(f"heavy[{i}]", heavy, len(problem.steps))
         if known.parents.get(heavy.slot, heavy.slot) is not None:
             refuse(f"heavy[{i}].slot", f"{heavy.slot} is no shard of this problem that is a slot")
         if heavy.shard_id is not None and known.parents.get(heavy.shard_id) != heavy.slot:
             refuse(f"heavy[{i}].shard_id", f"{heavy.shard_id} is no shard whose parent is {heavy.slot}")
+        if heavy.shard_id is None and heavy.reserved is not None:
+            if heavy.reserved in taken:
+                refuse(f"heavy[{i}].reserved", f"{heavy.reserved} is the number of another shard; give one that is free")
+            taken.add(heavy.reserved)
 
 
 def _groups(problem: ProblemDocument, groups: set[str]) -> None:

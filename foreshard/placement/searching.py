@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from foreshard.placement.alike import are_alike, most_alike, spread_alike
 from foreshard.placement.breaches import is_broken
-from foreshard.placement.cluster import Bools, Cluster, Floats
+from foreshard.placement.cluster import FULL, Bools, Cluster, Floats
 from foreshard.placement.counting import wanted_replicas
 from foreshard.placement.exact_repair import repair_exactly
 from foreshard.placement.facts import facts_of
@@ -20,7 +21,7 @@ from foreshard.placement.polishing import polish
 from foreshard.placement.relieving import relieve
 from foreshard.placement.settling import settle
 from foreshard.placement.weighing import normalise, weigh
-from foreshard.placement.working import Draft, Facts, Reference, draft_of, draft_reference, facts_reference
+from foreshard.placement.working import Draft, Facts, Reference, draft_of, draft_reference, facts_reference, recharge
 
 _ROUNDS = 8  # of weights, then moves; each round may make room for the next
 
@@ -51,6 +52,8 @@ def search(cluster: Cluster, effort: Effort) -> Found:
     draft = draft_of(cluster, int(wanted.max(initial=1)))
     policy = cluster.policy
     f, d = facts_reference(facts), draft_reference(draft)
+    if spread := _spread_alike(cluster, facts, draft):
+        return spread
     budget = np.array([policy.max_moves, policy.max_move_bytes, 0], dtype=np.float64)
     if not cluster.accepting:
         settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
@@ -58,15 +61,44 @@ def search(cluster: Cluster, effort: Effort) -> Found:
         return Found(draft, facts, "converged")
     settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
     if is_broken(cluster, draft):
-        repair_exactly(cluster, facts, draft)
+        repair_exactly(cluster, facts, draft, budget)
+    weigh(f, d, facts.target)
     for _ in range(_ROUNDS):
-        weigh(f, d, facts.target)
         if not _spread(cluster, f, d, budget):
             break
-    ended_by = polish(cluster, facts, draft, effort.seed, effort.iterations, effort.seconds_left())
-    weigh(f, d, facts.target)
+        weigh(f, d, facts.target)
+    polished = polish(cluster, facts, draft, effort.seed, effort.iterations, effort.seconds_left())
+    if polished.changed:
+        weigh(f, d, facts.target)
     normalise(d)
-    return Found(draft, facts, "movement budget" if budget[BLOCKED] else ended_by)
+    return Found(draft, facts, "movement budget" if budget[BLOCKED] else polished.ended_by)
+
+
+def _spread_alike(cluster: Cluster, facts: Facts, draft: Draft) -> Found | None:
+    """Where shards are alike the fewest moves are known exactly, and the cheapest of these; None where they are not."""
+    if draft.node.shape[1] > 1 or not are_alike(cluster):
+        return None
+    most, fresh = most_alike(cluster, facts.ceiling), _fresh(cluster)
+    unit = np.maximum(facts.mean.max(axis=0, initial=0.0), 1e-300)
+    floors = cluster.policy.floor_load * fair_share(cluster) / unit
+    least = np.where(fresh, np.floor(floors.min(axis=1)), 0).astype(np.int64)
+    moves = spread_alike(cluster, most, least)
+    policy = cluster.policy
+    if moves is None or len(moves.shard) > policy.max_moves or moves.bytes.sum() > policy.max_move_bytes:
+        return None
+    copies = moves.target >= 0
+    shard = moves.shard[copies]
+    draft.node[shard, 0], draft.kind[shard, 0], draft.weight[shard, 0] = moves.target[copies], FULL, 1.0
+    draft.origin[shard, 0], draft.goal[shard, 0] = moves.source[copies], moves.goal[copies]
+    draft.gain[shard, 0] = moves.gain[copies]
+    recharge(cluster, draft)
+    return Found(draft, facts, "converged")
+
+
+def _fresh(cluster: Cluster) -> Bools:
+    """Nodes that are to be filled: joining or empty ones, shape (N,)."""
+    fresh: Bools = cluster.nodes.accepts & (cluster.nodes.joining | ~_holds(cluster))
+    return fresh
 
 
 def _spread(cluster: Cluster, facts: Reference, draft: Reference, budget: Floats) -> int:
@@ -74,7 +106,7 @@ def _spread(cluster: Cluster, facts: Reference, draft: Reference, budget: Floats
 
     What goes to a new node first comes from nodes above their ceiling, so that little moves twice.
     """
-    is_fresh = cluster.nodes.accepts & (cluster.nodes.joining | ~_holds(cluster))
+    is_fresh = _fresh(cluster)
     fresh = np.flatnonzero(is_fresh)
     moves = 0
     if fresh.size:

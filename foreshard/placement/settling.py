@@ -15,7 +15,7 @@ from foreshard.ranking import score
 REPAIR, DRAIN, REPLICATE = GOALS.index(Goal.REPAIR), GOALS.index(Goal.DRAIN), GOALS.index(Goal.REPLICATE)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def settle(f, d, wanted, least, most, extra_kind, budget):  # type: ignore[no-untyped-def]
     """Time O(changes × N × T × F + S × K²)."""
     for s in range(d.node.shape[0]):
@@ -37,7 +37,7 @@ def settle(f, d, wanted, least, most, extra_kind, budget):  # type: ignore[no-un
         _drop_extras(f, d, s, wanted[s], least[s], budget)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _drop_dead(f, d, s, budget):  # type: ignore[no-untyped-def]
     for k in range(d.node.shape[1]):
         if d.node[s, k] >= 0 and not f.live[d.node[s, k]]:
@@ -46,7 +46,7 @@ def _drop_dead(f, d, s, budget):  # type: ignore[no-untyped-def]
             pay(budget, 0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _count(f, d, s, kind, accepting):  # type: ignore[no-untyped-def]
     """Replicas of at least this kind, on accepting nodes that may hold the shard or on any live one."""
     count = 0
@@ -56,12 +56,12 @@ def _count(f, d, s, kind, accepting):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _may_stay(f, s, n):  # type: ignore[no-untyped-def]
     return f.accepts[n] and (f.permit[s] < 0 or f.allowed[f.permit[s], n])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _widest(f, d, s):  # type: ignore[no-untyped-def]
     """The place of the highest-ranked hot replica that may become full, -1 for none."""
     best, best_score = -1, -1.0
@@ -75,7 +75,7 @@ def _widest(f, d, s):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _has_room_to_widen(f, d, s, n):  # type: ignore[no-untyped-def]
     part = 1.0 - min(1.0, f.size[s, HOT] / f.size[s, FULL]) if f.size[s, FULL] > 0 else 0.0
     for r in range(f.need.shape[1]):
@@ -84,12 +84,12 @@ def _has_room_to_widen(f, d, s, n):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _grows(f, s):  # type: ignore[no-untyped-def]
     return max(0, f.size[s, FULL] - f.size[s, HOT])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _repair(f, d, s, wanted, least, most, budget):  # type: ignore[no-untyped-def]
     """Full replicas up to the least, whatever the budget says. A hot one is widened where that leaves one move fewer."""
     have = _count(f, d, s, FULL, False)
@@ -113,7 +113,7 @@ def _repair(f, d, s, wanted, least, most, budget):  # type: ignore[no-untyped-de
         have += 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _replace(f, d, s, node):  # type: ignore[no-untyped-def]
     """A full replica on the node in place of a hot one, first of one that may not stay; whether there was any."""
     place = -1
@@ -125,7 +125,7 @@ def _replace(f, d, s, node):  # type: ignore[no-untyped-def]
     return place >= 0
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _make_own(f, d, s, kind, budget):  # type: ignore[no-untyped-def]
     """The one replica that an isolated entity must have of its own, whatever the budget says."""
     node = choose(f, d, s, kind, -1.0, -1)
@@ -134,7 +134,7 @@ def _make_own(f, d, s, kind, budget):  # type: ignore[no-untyped-def]
         pay(budget, f.size[s, kind])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _pin(f, d, s, wanted, budget):  # type: ignore[no-untyped-def]
     for n in range(f.pinned.shape[1]):
         if not f.pinned[s, n] or not f.accepts[n]:
@@ -147,7 +147,7 @@ def _pin(f, d, s, wanted, budget):  # type: ignore[no-untyped-def]
             _pin_new(f, d, s, n, wanted, budget)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _pin_new(f, d, s, n, wanted, budget):  # type: ignore[no-untyped-def]
     from_place = -1
     if _count(f, d, s, HOT, False) >= wanted:
@@ -165,7 +165,7 @@ def _pin_new(f, d, s, n, wanted, budget):  # type: ignore[no-untyped-def]
     pay(budget, f.size[s, FULL])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _pinned_fits(f, d, s, n):  # type: ignore[no-untyped-def]
     for r in range(f.need.shape[1]):
         if f.need[s, r] > 0.0 and d.used[n, r] + d.leaving[n, r] + f.need[s, r] > f.limit[n, r]:
@@ -173,7 +173,7 @@ def _pinned_fits(f, d, s, n):  # type: ignore[no-untyped-def]
     return f.permit[s] < 0 or f.allowed[f.permit[s], n]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _leave_unfit(f, d, s, wanted, least, extra_kind, budget):  # type: ignore[no-untyped-def]
     """Moves or drops what is on draining nodes and on nodes that the shard avoids, full replicas first."""
     for kind in (FULL, HOT):
@@ -196,7 +196,7 @@ def _leave_unfit(f, d, s, wanted, least, extra_kind, budget):  # type: ignore[no
                 pay(budget, 0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _leave_full(f, d, s, k, goal, budget):  # type: ignore[no-untyped-def]
     target = choose(f, d, s, FULL, -1.0, d.node[s, k])
     if target >= 0:
@@ -212,7 +212,7 @@ def _leave_full(f, d, s, k, goal, budget):  # type: ignore[no-untyped-def]
         dropped_back(f, d, s)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _add_extras(f, d, s, wanted, kind, budget):  # type: ignore[no-untyped-def]
     if _count(f, d, s, HOT, False) >= wanted:
         return
@@ -228,7 +228,7 @@ def _add_extras(f, d, s, wanted, kind, budget):  # type: ignore[no-untyped-def]
         pay(budget, f.size[s, kind])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _drop_extras(f, d, s, wanted, least, budget):  # type: ignore[no-untyped-def]
     """Retires replicas beyond the wanted number: hot before full, then the lowest-ranked; pinned ones stay."""
     while _count(f, d, s, HOT, False) > wanted:

@@ -10,7 +10,7 @@ from foreshard.placement.placing import MOVES, ROOM, pay, relocate
 from foreshard.placement.working import load_at, load_with
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def by_node(d, nodes):  # type: ignore[no-untyped-def]
     """The draft's replicas as positions s × K + k sorted by node: (starts (N + 1,), positions)."""
     shards, places = d.node.shape
@@ -31,14 +31,14 @@ def by_node(d, nodes):  # type: ignore[no-untyped-def]
     return starts, units
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def share_of(f, d, s, k):  # type: ignore[no-untyped-def]
     row = np.zeros(d.node.shape[1])
     share_row(d.node[s], d.kind[s], d.weight[s], f.live, f.recent[s], row)
     return row[k]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def excess(f, d, n, above):  # type: ignore[no-untyped-def]
     """Σ over steps of the load above `above`, shape (T,)."""
     total = 0.0
@@ -47,7 +47,7 @@ def excess(f, d, n, above):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def excess_with(f, d, n, share, s, above):  # type: ignore[no-untyped-def]
     total = 0.0
     for t in range(f.mean.shape[1]):
@@ -55,7 +55,7 @@ def excess_with(f, d, n, share, s, above):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def is_above(f, d, n, aim):  # type: ignore[no-untyped-def]
     for t in range(f.mean.shape[1]):
         if load_at(f, d, n, t) > aim[t] * ROOM:
@@ -63,12 +63,12 @@ def is_above(f, d, n, aim):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def movable(f, d, s, k, n):  # type: ignore[no-untyped-def]
     return d.node[s, k] == n and not f.delicate[s] and not (f.pinned.shape[0] and f.pinned[s, n])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def worst_step(f, d, n, s, share):  # type: ignore[no-untyped-def]
     """The first step at which the node is above its ceiling, else its highest; and the load the shard carries on it then."""
     worst, highest = 0, -1.0
@@ -81,7 +81,7 @@ def worst_step(f, d, n, s, share):  # type: ignore[no-untyped-def]
     return worst, share * f.mean[s, worst]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def move(f, d, s, k, n, goal, share, budget):  # type: ignore[no-untyped-def]
     """Moves the replica and pays for it; going back to where it came from is paid back."""
     step, gain = worst_step(f, d, d.node[s, k], s, share)

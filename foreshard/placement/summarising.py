@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foreshard.model import Isolation, PlanMetrics
+from foreshard.model import HeavyEntity, Isolation, PlanMetrics
 from foreshard.placement.cluster import Cluster, Floats, Holdings
 from foreshard.placement.explanation.nothing import next_move
 from foreshard.placement.explanation.standing import Standing
@@ -24,10 +24,11 @@ def summarise(
     isolated: Sequence[Isolation],
     notes: Sequence[str],
     reweighed: bool,
+    entities: Sequence[HeavyEntity],
 ) -> str:
     """Sentences on moves and peak, on what is overloaded and missing, and on what was left undone."""
     said = [
-        _done(cluster, held, metrics, reweighed),
+        _done(cluster, held, metrics, reweighed, entities),
         _entities(isolated),
         _overload(cluster, metrics, after),
         _undone(cluster, held, metrics),
@@ -36,7 +37,7 @@ def summarise(
     return " ".join(sentence for sentence in said if sentence)
 
 
-def _done(cluster: Cluster, held: Holdings, metrics: PlanMetrics, reweighed: bool) -> str:
+def _done(cluster: Cluster, held: Holdings, metrics: PlanMetrics, reweighed: bool, entities: Sequence[HeavyEntity]) -> str:
     if not cluster.accepting:
         return (
             "No node accepts shards: all are draining or dead. "
@@ -51,7 +52,9 @@ def _done(cluster: Cluster, held: Holdings, metrics: PlanMetrics, reweighed: boo
         return f"No moves: new weights are enough; {peaks}."
     if metrics.overloaded_nodes:
         return f"Nothing to do that would help: no move or weight lowers the overload; {peaks}."
-    return str(next_move(Standing(cluster, held)))
+    if metrics.ended_by == "movement budget":
+        return f"Nothing moves; {peaks}."
+    return str(next_move(Standing(cluster, held), entities))
 
 
 def _entities(isolated: Sequence[Isolation]) -> str:

@@ -16,7 +16,7 @@ _ROUNDS = 8  # exchanges tried per node
 _LEAST = 1e-3  # of the replica's bytes that an exchange must save
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def give_back(f, d, n, units, aim, budget):  # type: ignore[no-untyped-def]
     """Takes moves off node n back that turn out not to be needed, the smallest first; returns how many.
 
@@ -39,7 +39,7 @@ def give_back(f, d, n, units, aim, budget):  # type: ignore[no-untyped-def]
     return given
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def exchange(f, d, n, units, aim, budget):  # type: ignore[no-untyped-def]
     """Takes a move off node n back for one of a smaller replica, for as long as that is enough; the most bytes saved first.
 
@@ -62,7 +62,7 @@ def exchange(f, d, n, units, aim, budget):  # type: ignore[no-untyped-def]
             return
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _tightest(f, d, n, aim):  # type: ignore[no-untyped-def]
     """The step at which the node is nearest to what it is to stay under."""
     best, least = 0, np.inf
@@ -73,7 +73,7 @@ def _tightest(f, d, n, aim):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _best_pair(f, d, n, units, sizes, loads, slack):  # type: ignore[no-untyped-def]
     """A replica that left and a smaller one still there whose loads differ by no more than the slack; -1 for none."""
     places = d.node.shape[1]
@@ -92,7 +92,7 @@ def _best_pair(f, d, n, units, sizes, loads, slack):  # type: ignore[no-untyped-
     return best_away, best_here
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _exchanged(f, d, n, away, here, share_away, share_here, aim, budget):  # type: ignore[no-untyped-def]
     """Carries the exchange out if every constraint and ceiling holds after it; whether it did."""
     places = d.node.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.placement.changes import moves_to
-from foreshard.placement.cluster import Cluster, Ints
+from foreshard.placement.cluster import FULL, Cluster, Ints
 from foreshard.placement.movement import Moves
 from foreshard.placement.waves import Waves, in_waves
 from foreshard.placement.working import Draft
@@ -39,23 +39,26 @@ def parted(cluster: Cluster, draft: Draft, planned: Cluster, rows: Ints, moves: 
     """The moves of the shards themselves where the planned ones are of bundles, each in its bundle's wave.
 
     `draft`: of the shards, which is changed where they do not join their bundles; `rows` (S,): the bundle's row in `planned`.
-    Shards that are not where their bundle is join it in waves after all others, one after the other, or, where the
-    movement budget does not allow that, stay.
+    Shards that are not where their bundle is join it in its last wave. They stay where the movement budget does not allow that
+    and they lack no replica, and where the bundle could not leave a node that takes no shards.
     """
     apart = _apart(cluster, planned, rows)
     own = moves_to(cluster, draft)
+    closed = (own.target >= 0) & ~cluster.nodes.accepts[own.target]
+    if closed.any():
+        _restore(cluster, draft, np.intersect1d(apart, own.shard[closed]))
+        own = moves_to(cluster, draft)
     policy = cluster.policy
     if len(own.shard) > max(policy.max_moves, len(moves.shard)) or own.bytes.sum() > max(
         policy.max_move_bytes, moves.bytes.sum()
     ):
-        _restore(cluster, draft, apart)
+        full = ((cluster.held.kind == FULL) & np.append(cluster.nodes.live, False)[cluster.held.node]).sum(axis=1)
+        _restore(cluster, draft, apart[full[apart] >= cluster.shards.least[apart]])
         own = moves_to(cluster, draft)
     wave_of = {(int(s), int(n)): int(w) for s, n, w in zip(moves.shard, moves.target, waves.wave, strict=True)}
-    joins = {int(s): waves.waves + i for i, s in enumerate(apart)}
-    wave = [
-        joins[int(s)] if int(s) in joins else wave_of.get((int(rows[s]), int(n)), 0)
-        for s, n in zip(own.shard, own.target, strict=True)
-    ]
+    last = dict(zip(moves.shard.tolist(), waves.wave.tolist(), strict=True))  # moves are in the order of their waves
+    joins = {int(s): last.get(int(rows[s]), waves.waves + i) for i, s in enumerate(apart)}
+    wave = [wave_of.get((int(rows[s]), int(n)), joins.get(int(s), 0)) for s, n in zip(own.shard, own.target, strict=True)]
     return in_order(own, Waves(np.unique(wave, return_inverse=True)[1].reshape(-1).astype(np.int64), {}))
 
 

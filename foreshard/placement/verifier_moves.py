@@ -110,14 +110,17 @@ def _repair(facts: Facts) -> tuple[int, int]:
 
 
 def in_flight(facts: Facts) -> Iterator[str]:
-    """What one node sends and receives in one wave. A copy larger than the limit goes alone; a bundle counts as one copy."""
+    """What one node sends and receives in one wave.
+
+    A copy larger than the limit goes alone; what of a bundle comes to a node is one copy.
+    """
     policy = facts.problem.policy
     copies: dict[tuple[int, str], dict[object, int]] = defaultdict(lambda: defaultdict(int))
     for i, move in enumerate(facts.plan.moves):
         if move.kind is MoveKind.DROP:
             continue
         shard = facts.shards.get(move.shard_id)
-        unit = (shard.together, move.source, move.target) if shard is not None and shard.together else i
+        unit = (shard.together, move.target) if shard is not None and shard.together else i
         for node in {move.source, move.target} & facts.live:
             copies[move.wave, node][unit] += move.bytes
     for (wave, node), sizes in sorted(copies.items(), key=lambda item: item[0]):

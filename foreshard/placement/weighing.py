@@ -15,10 +15,10 @@ from foreshard.placement.working import charge, load_at
 LOWEST = 0.02
 ROUNDS = 150
 PATIENCE = 25  # rounds without a better peak after which the search for weights ends
-_WORK = 4_000_000_000  # loads touched at most: rounds are fewer for very many replicas
+_WORK = 1_000_000_000  # loads touched at most: rounds are fewer for very many replicas
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def weigh(f, d, meant):  # type: ignore[no-untyped-def]
     """Sets weights of at least 0.02 that sum to 1 per shard, and charges loads anew; `meant` (N,): load meant for each node.
 
@@ -52,7 +52,7 @@ def weigh(f, d, meant):  # type: ignore[no-untyped-def]
     _reload(f, d, several, base)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def normalise(d):  # type: ignore[no-untyped-def]
     """Brings the weights of each shard to sum 1; shares of load stay."""
     for s in range(d.weight.shape[0]):
@@ -61,7 +61,7 @@ def normalise(d):  # type: ignore[no-untyped-def]
             d.weight[s] /= total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _several(f, d):  # type: ignore[no-untyped-def]
     found = np.zeros(d.node.shape[0], dtype=np.bool_)
     for s in range(d.node.shape[0]):
@@ -73,7 +73,7 @@ def _several(f, d):  # type: ignore[no-untyped-def]
     return np.flatnonzero(found)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _by_capacity(f, d, s):  # type: ignore[no-untyped-def]
     for k in range(d.node.shape[1]):
         n = d.node[s, k]
@@ -81,7 +81,7 @@ def _by_capacity(f, d, s):  # type: ignore[no-untyped-def]
     _normalise(d, s)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _normalise(d, s):  # type: ignore[no-untyped-def]
     """Brings the weights to sum 1 with none below the lowest."""
     total, held = 0.0, 0
@@ -95,7 +95,7 @@ def _normalise(d, s):  # type: ignore[no-untyped-def]
             d.weight[s, k] = lowest + (1.0 - lowest * held) * d.weight[s, k] / total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _base(f, d, several):  # type: ignore[no-untyped-def]
     """The loads of the shards of one replica."""
     d.mean[:], d.own_square[:], d.common[:] = 0.0, 0.0, 0.0
@@ -108,14 +108,14 @@ def _base(f, d, several):  # type: ignore[no-untyped-def]
     return d.mean.copy(), d.own_square.copy(), d.common.copy()
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _reload(f, d, several, base):  # type: ignore[no-untyped-def]
     d.mean[:], d.own_square[:], d.common[:] = base[0], base[1], base[2]
     for i in range(several.shape[0]):
         charge(f, d, several[i], 1.0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _used(f, d, meant):  # type: ignore[no-untyped-def]
     used = np.empty(d.mean.shape)
     for n in range(used.shape[0]):
@@ -124,7 +124,7 @@ def _used(f, d, meant):  # type: ignore[no-untyped-def]
     return used
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _shift_prices(f, d, several, relative, meant, damping):  # type: ignore[no-untyped-def]
     """Divides each weight by 1 + its price, scaled so that a shard's dearest replica has price 1 / damping."""
     per_load = relative.copy()
@@ -148,7 +148,7 @@ def _shift_prices(f, d, several, relative, meant, damping):  # type: ignore[no-u
             _normalise(d, s)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _height(f, d, n, meant):  # type: ignore[no-untyped-def]
     worst = 0.0
     for t in range(f.mean.shape[1]):
@@ -156,7 +156,7 @@ def _height(f, d, n, meant):  # type: ignore[no-untyped-def]
     return worst
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _even_out(f, d, several, meant):  # type: ignore[no-untyped-def]
     """Shifts weight from the most utilised node to the lowest one that shares a shard with it, for as long as that helps."""
     nodes = meant.shape[0]
@@ -175,7 +175,7 @@ def _even_out(f, d, several, meant):  # type: ignore[no-untyped-def]
         stuck[top] = not _lower(f, d, top, units[starts[top] : starts[top + 1]], height, meant)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _shards_by_node(d, several, nodes):  # type: ignore[no-untyped-def]
     """The replicas of shards with several, as positions in `several` × K + k, by node."""
     places = d.node.shape[1]
@@ -196,7 +196,7 @@ def _shards_by_node(d, several, nodes):  # type: ignore[no-untyped-def]
     return starts, units
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _lower(f, d, top, units, height, meant):  # type: ignore[no-untyped-def]
     """Evens the node out with the lowest node that shares one of its shards; whether that lowered it noticeably."""
     places, before = d.node.shape[1], height[top]
@@ -220,7 +220,7 @@ def _lower(f, d, top, units, height, meant):  # type: ignore[no-untyped-def]
     return height[top] < before * (1.0 - 1e-6)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _lowest_sharer(d, units, height):  # type: ignore[no-untyped-def]
     """Of the node's replicas with weight to give, the one whose shard has a replica on the lowest node, and its place there."""
     places = d.node.shape[1]
@@ -235,14 +235,14 @@ def _lowest_sharer(d, units, height):  # type: ignore[no-untyped-def]
     return best, best_other
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _shift(f, d, s, k, other, weight, weight_other):  # type: ignore[no-untyped-def]
     charge(f, d, s, -1.0)
     d.weight[s, k], d.weight[s, other] = weight, weight_other
     charge(f, d, s, 1.0)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _round_weights(f, d, s):  # type: ignore[no-untyped-def]
     """Six decimals that sum to 1: the largest takes what rounding leaves."""
     largest, rest = -1, 1_000_000

@@ -14,7 +14,7 @@ from numba import types
 from numba.experimental import structref
 
 from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Floats, Holdings, Ints
-from foreshard.placement.loads import NodeLoads, add_share, node_loads, quantile, quantile_at, share_row
+from foreshard.placement.loads import add_share, node_loads, quantile_at, share_row
 
 Bytes = npt.NDArray[np.int8]
 Places = npt.NDArray[np.int32]
@@ -75,10 +75,8 @@ class Draft(NamedTuple):
     def held(self) -> Holdings:
         return Holdings(self.node, self.kind, self.weight)
 
-    def utilisation(self, cluster: Cluster) -> Floats:
-        """Load quantile over capacity, shape (N, T)."""
-        loads = NodeLoads(self.mean, self.own_square, self.common)
-        return quantile(loads, cluster.policy.risk_z) / cluster.nodes.capacity[:, None]
+    def copied(self) -> Draft:
+        return Draft(**{name: column.copy() for name, column in self._asdict().items()})
 
 
 # Compiled code takes both by reference: passing dozens of arrays by value would make each function slow to compile and to call.
@@ -145,7 +143,7 @@ _DRAFT = _Reference(
 )
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def facts_reference(given):  # type: ignore[no-untyped-def]
     result = structref.new(_FACTS)
     result.shard_ids = given.shard_ids
@@ -181,7 +179,7 @@ def facts_reference(given):  # type: ignore[no-untyped-def]
     return result
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def draft_reference(given):  # type: ignore[no-untyped-def]
     result = structref.new(_DRAFT)
     result.node = given.node
@@ -227,7 +225,7 @@ def recharge(cluster: Cluster, draft: Draft) -> None:
     draft.mean[:], draft.own_square[:], draft.common[:] = loads.mean, loads.own_square, loads.common
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def takes(size, need, kind):  # type: ignore[no-untyped-def]
     """The part of a full replica's needs that one of this kind takes."""
     if kind == FULL or size[FULL] <= 0:
@@ -235,7 +233,7 @@ def takes(size, need, kind):  # type: ignore[no-untyped-def]
     return min(1.0, size[HOT] / size[FULL])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _add_needs(node, kind, need, size, used):  # type: ignore[no-untyped-def]
     for s in range(node.shape[0]):
         for k in range(node.shape[1]):
@@ -245,7 +243,7 @@ def _add_needs(node, kind, need, size, used):  # type: ignore[no-untyped-def]
                     used[node[s, k], r] += part * need[s, r]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def charge(f, d, s, sign):  # type: ignore[no-untyped-def]
     """Puts the shard's load, by its replicas' weights, onto its nodes, or takes it off (sign -1)."""
     share = np.zeros(d.node.shape[1])
@@ -255,14 +253,14 @@ def charge(f, d, s, sign):  # type: ignore[no-untyped-def]
             add_share(d.mean, d.own_square, d.common, d.node[s, k], sign * share[k], f.mean[s], f.own_square[s], f.common[s])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def occupy(f, d, s, n, kind, sign):  # type: ignore[no-untyped-def]
     part = takes(f.size[s], f.need[s], kind)
     for r in range(f.need.shape[1]):
         d.used[n, r] += sign * part * f.need[s, r]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def leave(f, d, s, n, kind, sign):  # type: ignore[no-untyped-def]
     """Counts what a replica takes of transient resources on the live node that it is to leave."""
     if f.live[n]:
@@ -272,7 +270,7 @@ def leave(f, d, s, n, kind, sign):  # type: ignore[no-untyped-def]
                 d.leaving[n, r] += sign * part * f.need[s, r]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def place_of(d, s, n):  # type: ignore[no-untyped-def]
     """The place of the shard's replica on a node, -1 for none; with n = -1 a free place."""
     for k in range(d.node.shape[1]):
@@ -281,7 +279,7 @@ def place_of(d, s, n):  # type: ignore[no-untyped-def]
     return -1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def fits(f, d, s, n, kind):  # type: ignore[no-untyped-def]
     """Whether a replica of the shard could be added on node n as far as hard constraints go, its shard's count apart."""
     if not f.accepts[n] or (f.permit[s] >= 0 and not f.allowed[f.permit[s], n]) or place_of(d, s, n) >= 0:
@@ -303,7 +301,7 @@ def fits(f, d, s, n, kind):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _is_near(f, d, g, neighbourhood):  # type: ignore[no-untyped-def]
     for i in range(f.group_start[g], f.group_start[g + 1]):
         s = f.members[i]
@@ -313,7 +311,7 @@ def _is_near(f, d, g, neighbourhood):  # type: ignore[no-untyped-def]
     return False
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def apart(f, d, s, n, without):  # type: ignore[no-untyped-def]
     """Whether no other live replica of the shard is in the zone of node n, one on `without` not counted."""
     for k in range(d.node.shape[1]):
@@ -323,7 +321,7 @@ def apart(f, d, s, n, without):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def load_with(f, d, n, t, share, s):  # type: ignore[no-untyped-def]
     """The quantile of node n at step t with a further share, which may be negative, of the shard's load."""
     square = max(d.own_square[n, t] + share * abs(share) * f.own_square[s, t], 0.0)
@@ -333,7 +331,7 @@ def load_with(f, d, n, t, share, s):  # type: ignore[no-untyped-def]
     return max(d.mean[n, t] + share * f.mean[s, t], 0.0) + f.z * np.sqrt(square)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def highest_with(f, d, n, share, s, above):  # type: ignore[no-untyped-def]
     """The highest of (quantile with the share) / above over the steps, `above` of shape (T,)."""
     worst = 0.0
@@ -344,6 +342,6 @@ def highest_with(f, d, n, share, s, above):  # type: ignore[no-untyped-def]
     return worst
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def load_at(f, d, n, t):  # type: ignore[no-untyped-def]
     return quantile_at(d.mean[n, t], d.own_square[n, t], d.common[n, t], f.z)
