@@ -174,3 +174,39 @@ def test_restarting_from_a_placement_keeps_the_best() -> None:
     restart(packed, state, np.append(start, -1))
     assert state.totals[LOWEST] == lowest
     assert state.totals[COST] == pytest.approx(evaluate(assignment, start).total)
+
+
+def shrunk(assignment: Assignment, units: int, nodes: int, factors: int) -> Assignment:
+    """The first units and nodes, without groups and permits."""
+    cut = assignment._replace(
+        **{name: getattr(assignment, name)[:units] for name in ("use", "mean", "own_square", "fixed", "move_cost")},
+        **{
+            name: getattr(assignment, name)[:nodes] for name in ("limit", "soft", "ceiling", "accepts", "zone", "neighbourhood")
+        },
+        common=assignment.common[:units, :, :factors],
+        initial=np.zeros(units, dtype=np.int64),
+        conflict=np.arange(units),
+        permit=np.full(units, -1),
+        group=np.full(units, -1),
+        allowed=np.zeros((0, nodes), dtype=bool),
+        pair_cost=np.zeros((0, 0)),
+        min_zones=np.zeros(0, dtype=np.int64),
+        near_start=np.zeros(1, dtype=np.int64),
+        near=np.zeros(0, dtype=np.int64),
+    )
+    return cut._replace(accepts=np.ones(nodes, dtype=bool), limit=cut.limit + 1000.0)
+
+
+@pytest.mark.parametrize(("units", "nodes", "factors"), [(0, 3, 2), (4, 1, 2), (1, 2, 0), (12, 4, 0)])
+def test_nothing_to_place_one_node_and_no_groups_are_defined(units: int, nodes: int, factors: int) -> None:
+    assignment = shrunk(random_assignment(5)[0], units, nodes, factors)
+    found = improve(assignment, assignment.initial, seed=1, iterations=5_000)
+    assert found.cost == pytest.approx(evaluate(assignment, found.node).total)
+    assert found.cost <= evaluate(assignment, assignment.initial).total + 1e-9
+    assert not broken(assignment, found.node)
+
+
+def test_all_units_fixed_stay() -> None:
+    assignment, start = random_assignment(6, new=False)
+    fixed = assignment._replace(fixed=np.ones(len(start), dtype=bool))
+    assert (improve(fixed, start, seed=1, iterations=5_000).node == start).all()

@@ -102,11 +102,13 @@ def pack(a: Assignment) -> Packed:
 
 
 def _unit_records(a: Assignment, order: Ints) -> Floats:
-    units = len(a.use)
+    units, steps, factors = a.common.shape
     tilt = a.use[:, a.balance_second] - a.balance_target * a.use[:, a.balance_first]
-    parts = [a.use[:, order], tilt, a.mean, a.own_square, a.common.reshape(units, -1), a.move_cost[:, None]]
-    records = np.hstack(parts)
-    return np.vstack([records, np.zeros((1, records.shape[1]))])
+    common = a.common.reshape(units, steps * factors)
+    parts = [a.use[:, order], tilt, a.mean, a.own_square, common, a.move_cost[:, None]]
+    records = np.zeros((units + 1, sum(part.shape[1] for part in parts)))
+    np.concatenate(parts, axis=1, out=records[:-1])
+    return records
 
 
 def _size(a: Assignment) -> Floats:
@@ -162,8 +164,9 @@ def _watched(a: Assignment) -> tuple[Ints, Ints]:
 
 
 def _near(a: Assignment, watched: Ints, rows: Ints) -> tuple[Ints, Ints]:
-    lists = [watched[np.setdiff1d(a.near[a.near_start[g] : a.near_start[g + 1]], [g])] for g in rows]
-    return _start([len(each) for each in lists]), np.concatenate([np.zeros(0, dtype=np.int64), *lists])
+    owner = np.repeat(np.arange(len(a.min_zones)), np.diff(a.near_start))
+    others = a.near != owner
+    return _start(np.bincount(watched[owner[others]], minlength=len(rows))), watched[a.near[others]]
 
 
 def _inverse(start: Ints, items: Ints) -> tuple[Ints, Ints]:
