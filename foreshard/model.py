@@ -174,6 +174,7 @@ class HeavyEntity:
     bytes_hot: int = 0
     recent_share: float = 0.0
     shard_id: int | None = None  # its own shard, if it is isolated already
+    reserved: int | None = None  # the number that its own shard will get; the next free one where None
 
 
 @dataclass(frozen=True, slots=True)

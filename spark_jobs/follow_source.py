@@ -16,11 +16,11 @@ def main() -> int:
 
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
     from foreshard.local.postgres import resolve_url
-    from foreshard.routing import store
+    from foreshard.transition import entity_shards
     from foreshard.transition.warm_up import follow_source
 
     url = resolve_url(settings)
-    return follow_source(spark, settings, url, store.isolated_entities(url, settings.pool_id))
+    return follow_source(spark, settings, url, entity_shards.known(url, settings.pool_id))
 
 
 if __name__ == "__main__":

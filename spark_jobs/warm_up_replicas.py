@@ -18,11 +18,11 @@ def main() -> int:
 
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
     from foreshard.local.postgres import resolve_url
-    from foreshard.routing import store
+    from foreshard.transition import entity_shards
     from foreshard.transition.warm_up import warm_up
 
     url = resolve_url(settings)
-    return warm_up(spark, settings, url, arguments.plan, store.isolated_entities(url, settings.pool_id))
+    return warm_up(spark, settings, url, arguments.plan, entity_shards.known(url, settings.pool_id))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-SELECT position, kind, shard_id, source, target, covers_from, bytes, reason, state, rows_copied, source_version
+SELECT position, kind, shard_id, source, target, covers_from, bytes, reason, state, rows_copied, source_version,
+       goal, gain, wave, start_by
 FROM plan_move
 WHERE pool_id = %(pool_id)s AND plan_id = %(plan_id)s
 ORDER BY position;

@@ -13,6 +13,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from foreshard.errors import ForeshardError
 from foreshard.lake import delta, log
 from foreshard.lake.staging import staged
 from foreshard.lake.tables import serving
@@ -36,7 +37,8 @@ def source_rows(
 ) -> DataFrame:
     """The source's rows at one version for some shards, from each one's first covered day on, with `shard_id`.
 
-    `coverage`: shard → first day, None for all. `isolated`: entity → its own shard.
+    `coverage`: shard → first day, None for all. `isolated`: entity → its own shard. Raises ForeshardError for a shard that is
+    neither a slot nor in `isolated`.
     """
     source = delta.read(spark, settings.table("usage_hourly"), version)
     return _covered(spark, settings, source, coverage, isolated)
@@ -49,6 +51,9 @@ def _covered(
     slots = [s for s in coverage if s < settings.slots]
     rows = source.where(F.col("slot").isin(slots)).withColumn("shard_id", F.col("slot"))
     own = [(entity, shard) for entity, shard in isolated.items() if shard in coverage]
+    unknown = sorted({s for s in coverage if s >= settings.slots} - {shard for _, shard in own})
+    if unknown:  # it would pass for a shard without rows
+        raise ForeshardError(f"shard {unknown[0]} is no slot and no entity's own; retire its copies or restore entity_shard")
     if own:
         names = F.broadcast(spark.createDataFrame(own, "entity_id string, shard_id int"))
         rows = rows.unionByName(source.join(names, "entity_id"))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from foreshard.errors import ForeshardError
+from foreshard.hashing import entity_slot
 from foreshard.lake import log
-from foreshard.model import Layout, Node, PlacementProblem, ShardLoad
+from foreshard.model import HeavyEntity, Layout, Node, PlacementProblem, ShardLoad
 from foreshard.routing import store as routing_store
 from foreshard.routing.pool import read_nodes, read_pool
 from foreshard.routing.snapshot import PredictedLoad
 from foreshard.settings import Settings
+from foreshard.transition import entity_shards
+from foreshard.transition.entity_history import entity_shares, recent_shares_of
+from foreshard.transition.entity_loads import as_isolated, forecast_apart, least_peak, part_of, weighed_up
+
+Load = TypeVar("Load", ShardLoad, HeavyEntity)
 
 
 @dataclass(frozen=True)
@@ -30,42 +36,83 @@ class ShardSize:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """The newest forecast of the pool: one ShardLoad per shard (sizes still zero) over `steps`, and z for sums."""
+    """The newest forecast of the pool: one ShardLoad per shard (sizes still zero) over `steps`, and z for sums.
+
+    `isolated`: entity → its own shard, of those that were isolated when it was made.
+    """
 
     origin: datetime
     input_version: int
     z: float
     steps: tuple[datetime, ...]
     shards: tuple[ShardLoad, ...]
-
-    def predicted(self) -> tuple[PredictedLoad, ...]:
-        """Each shard's mean at each step, as gateways weigh by it."""
-        return tuple(PredictedLoad(s.shard_id, t, m) for s in self.shards for t, m in zip(self.steps, s.mean, strict=True))
+    isolated: Mapping[str, int] = field(default_factory=dict)
 
 
 def placement_problem(settings: Settings, url: str, forecasts: Forecasts) -> PlacementProblem:
-    """The problem as of now; raises ForeshardError if the pool is not initialised."""
+    """The problem as of now; raises ForeshardError if the pool is not initialised.
+
+    Entities that may deserve a shard of their own get its number reserved, for good.
+    """
     pool = read_pool(url, settings.pool_id)
     snapshot = routing_store.current(url, settings.pool_id)
     if snapshot is None:
         raise ForeshardError(f"pool {settings.pool_id} has no published epoch; run `foreshard init`")
     covers_from = hot_since(forecasts.origin, pool.policy.hot_replica_days)
     isolated = dict(snapshot.isolated)
-    sizes = shard_sizes(settings, covers_from, isolated)
-    none = ShardSize(0, 0)
-    shards = tuple(
-        replace(s, bytes_full=sizes.get(s.shard_id, none).full, bytes_hot=sizes.get(s.shard_id, none).hot)
-        for s in forecasts.shards
-    )
+    nodes = _corrected(settings, read_nodes(url, settings.pool_id))
+    least = least_peak(pool.policy, nodes)
+    busy = {s.shard_id for s in forecasts.shards if s.shard_id < settings.slots and max(s.mean, default=0.0) >= least}
+    entities = _entities(settings, forecasts, isolated, busy)
+    shards = as_isolated(forecasts.shards, entities, forecasts.isolated, isolated)
+    others = (e for e in entities.values() if e.entity_id not in isolated)
+    candidates = weighed_up(others, shards, least, pool.policy.isolate_slot_share)
+    numbers = entity_shards.reserve(url, settings.pool_id, isolated, [e.entity_id for e in candidates])
+    sizes = shard_sizes(settings, covers_from, {**numbers, **isolated})
+    own = [replace(_sized(entities[e], sizes, s), shard_id=s) for e, s in sorted(isolated.items())]
+    new = [replace(_sized(e, sizes, numbers[e.entity_id]), reserved=numbers[e.entity_id]) for e in candidates]
     return PlacementProblem(
         pool_id=settings.pool_id,
         layout=Layout(snapshot.epoch, snapshot.replicas),
-        nodes=_corrected(settings, read_nodes(url, settings.pool_id)),
-        shards=shards,
+        nodes=nodes,
+        shards=tuple(_sized(s, sizes, s.shard_id) for s in shards),
         policy=replace(pool.policy, risk_z=forecasts.z),
         steps=forecasts.steps,
         covers_from=covers_from,
+        heavy=(*own, *new),
     )
+
+
+def _sized(load: Load, sizes: Mapping[int, ShardSize], shard_id: int) -> Load:
+    size = sizes.get(shard_id, ShardSize(0, 0))
+    return replace(load, bytes_full=size.full, bytes_hot=size.hot)
+
+
+def predicted_loads(settings: Settings, forecasts: Forecasts, isolated: Mapping[str, int]) -> tuple[PredictedLoad, ...]:
+    """Each shard's mean at each step, as gateways weigh by it, once these entities (entity → shard) are isolated."""
+    entities = _entities(settings, forecasts, isolated, ())
+    shards = as_isolated(forecasts.shards, entities, forecasts.isolated, isolated)
+    return tuple(PredictedLoad(s.shard_id, t, m) for s in shards for t, m in zip(forecasts.steps, s.mean, strict=True))
+
+
+def _entities(
+    settings: Settings, forecasts: Forecasts, isolated: Mapping[str, int], busy: Collection[int]
+) -> dict[str, HeavyEntity]:
+    """The loads of these isolated entities, of those with a forecast of their own, and of the busy slots' heavy hitters."""
+    loads = {s.shard_id: s for s in forecasts.shards}
+    apart = {e for e, shard in forecasts.isolated.items() if shard in loads}
+    named = {e: entity_slot(e, settings.slot_bits) for e in {*isolated, *forecasts.isolated}}
+    zeros = (0.0,) * len(forecasts.steps)
+    found = {e: HeavyEntity(e, slot, zeros, zeros) for e, slot in named.items()}
+    found |= {e: forecast_apart(e, named[e], loads[forecasts.isolated[e]]) for e in apart}
+    slots = {*busy, *(slot for e, slot in named.items() if e not in apart)}
+    shares = entity_shares(settings, forecasts.origin, slots & set(loads), apart)
+    seen = [s for s in shares if s.slot in busy or s.entity_id in named]
+    recent = recent_shares_of(settings, forecasts.origin, [s.entity_id for s in seen])
+    for share in seen:
+        part = part_of(loads[share.slot], share, forecasts.steps)
+        found[share.entity_id] = replace(part, recent_share=recent.get(share.entity_id, part.recent_share))
+    return found
 
 
 def _corrected(settings: Settings, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -113,7 +160,8 @@ def newest_forecasts(settings: Settings) -> Forecasts:
                 recent_share=recent.get(shard_id, 0.0),
             )
         )
-    return Forecasts(origin, int(said["input_version"]), float(said["z"]), tuple(steps), tuple(shards))
+    isolated = {entity: int(shard) for entity, shard in said.get("isolated", [])}
+    return Forecasts(origin, int(said["input_version"]), float(said["z"]), tuple(steps), tuple(shards), isolated)
 
 
 def _recent_shares(settings: Settings, origin: datetime) -> dict[int, float]:

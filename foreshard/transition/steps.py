@@ -12,15 +12,16 @@ from foreshard.checks.gate import require
 from foreshard.checks.layouts import layout_summary
 from foreshard.errors import ForeshardError, Refused
 from foreshard.local.postgres import resolve_url
-from foreshard.model import Layout, MoveKind, Plan
+from foreshard.model import MoveKind, Plan
 from foreshard.placement import codec, initial_layout, solve
+from foreshard.placement.isolation import isolated_after
 from foreshard.routing import store as routing_store
 from foreshard.routing.pool import read_nodes, read_pool
 from foreshard.routing.snapshot import PredictedLoad, Snapshot
 from foreshard.settings import Settings
 from foreshard.transition import lease, store
 from foreshard.transition.first_plan import first_plan
-from foreshard.transition.inputs import Forecasts, newest_forecasts, placement_problem
+from foreshard.transition.inputs import Forecasts, newest_forecasts, placement_problem, predicted_loads
 from foreshard.transition.plan_problem import packed
 from foreshard.transition.retire import drop_shards
 
@@ -42,14 +43,14 @@ class ProposedPlan:
 def propose(settings: Settings) -> ProposedPlan:
     """Plans from the newest forecasts and stores the plan; within the policy's limits it is approved at once.
 
-    A plan without moves still carries new weights and forecasts to the gateways.
+    A plan without moves still carries new weights, isolated entities and forecasts to the gateways.
     """
     url = resolve_url(settings)
     forecasts = newest_forecasts(settings)
     problem = placement_problem(settings, url, forecasts)
     current = routing_store.current(url, settings.pool_id)
     plan = solve(problem, seed=settings.forecast.seed)
-    if current and not plan.moves and _same(current, plan.layout, forecasts):
+    if current and not plan.moves and _same(settings, current, plan, forecasts):
         return ProposedPlan("", 0, 0, False, f"epoch {current.epoch} already has this forecast and these weights")
     summary = layout_summary(plan.layout.replicas, problem.nodes, problem.policy, settings.slots)
     require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
@@ -68,8 +69,11 @@ def propose(settings: Settings) -> ProposedPlan:
     return ProposedPlan(plan.plan_id, plan.metrics.moves, plan.metrics.bytes_moved, needs_approval, plan.summary)
 
 
-def _same(current: Snapshot, layout: Layout, forecasts: Forecasts) -> bool:
-    return current.predicted == forecasts.predicted() and current.replicas == layout.replicas
+def _same(settings: Settings, current: Snapshot, plan: Plan, forecasts: Forecasts) -> bool:
+    isolated = dict(current.isolated)
+    if isolated_after(isolated, plan.isolations) != isolated or current.replicas != plan.layout.replicas:
+        return False
+    return current.predicted == predicted_loads(settings, forecasts, isolated)
 
 
 def propose_first(settings: Settings) -> Plan:
@@ -122,8 +126,9 @@ def publish(settings: Settings, plan_id: str) -> int:
 
 def _snapshot(settings: Settings, url: str, plan: Plan) -> Snapshot:
     current = routing_store.current(url, settings.pool_id)
+    isolated = isolated_after(dict(current.isolated) if current else {}, plan.isolations)
     try:
-        predicted: tuple[PredictedLoad, ...] = newest_forecasts(settings).predicted()
+        predicted: tuple[PredictedLoad, ...] = predicted_loads(settings, newest_forecasts(settings), isolated)
     except ForeshardError:
         if plan.base_epoch:  # only the first epoch may go without a forecast
             raise
@@ -138,7 +143,7 @@ def _snapshot(settings: Settings, url: str, plan: Plan) -> Snapshot:
         months_days=settings.age.months_days,
         nodes=read_nodes(url, settings.pool_id),
         replicas=plan.layout.replicas,
-        isolated=current.isolated if current else (),
+        isolated=tuple(sorted(isolated.items())),
         predicted=predicted,
     )
 

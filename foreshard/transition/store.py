@@ -14,7 +14,7 @@ from typing import Any, Literal
 from psycopg2.extras import Json
 
 from foreshard.errors import ForeshardError, Refused
-from foreshard.model import MoveKind, Plan
+from foreshard.model import Goal, MoveKind, Plan
 from foreshard.routing import database
 from foreshard.transition.plan_state import append_event, move_on, no_plan
 
@@ -33,7 +33,10 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class MoveRecord:
-    """A move and how far it has come; `rows_copied` and `source_version` are None until known."""
+    """A move and how far it has come; `rows_copied` and `source_version` are None until known.
+
+    `goal`, `gain` and `wave` are None for moves stored before they were kept.
+    """
 
     position: int
     kind: MoveKind
@@ -46,6 +49,10 @@ class MoveRecord:
     state: str
     rows_copied: int | None
     source_version: int | None
+    goal: Goal | None = None
+    gain: float | None = None
+    wave: int | None = None
+    start_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ def read_moves(url: str, pool_id: str, plan_id: str) -> list[MoveRecord]:
     rows = database.query(url, "read_plan_moves", {"pool_id": pool_id, "plan_id": plan_id})
     if not rows:
         read_plan(url, pool_id, plan_id)
-    return [MoveRecord(**{**row, "kind": MoveKind(row["kind"])}) for row in rows]
+    return [MoveRecord(**{**row, "kind": MoveKind(row["kind"]), "goal": row["goal"] and Goal(row["goal"])}) for row in rows]
 
 
 def advance_moves(

@@ -33,6 +33,7 @@ Coverage = dict[str, dict[int, date | None]]
 def warm_up(spark: SparkSession, settings: Settings, url: str, plan_id: str, isolated: Mapping[str, int]) -> dict[str, Any]:
     """Copies and verifies every replica that the plan adds; safe to repeat after a kill at any point.
 
+    `isolated`: entity → its own shard, also of those that the plan isolates: all that `entity_shards.known` has.
     Raises Refused if the plan is not approved, ForeshardError naming the segments if a copy differs from its source.
     """
     pool_id = settings.pool_id

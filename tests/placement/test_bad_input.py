@@ -214,6 +214,7 @@ def test_every_object_refuses_a_key_too_many() -> None:
         (("balances", 0, "second"), "cpu", "$.balances[0].second: name two different resources"),
         (("heavy", 0, "slot"), 77, "$.heavy[0].slot: 77 is no shard of this problem that is a slot"),
         (("heavy", 0, "shard_id"), 3, "$.heavy[0].shard_id: 3 is no shard whose parent is 0"),
+        (("heavy", 1, "reserved"), 100, "$.heavy[1].reserved: 100 is the number of another shard; give one that is free"),
         (("heavy", 1, "entity_id"), "e0", "$.heavy[1]: e0 is there before; give it once"),
         (("heavy", 1, "mean"), [], "$.heavy[1].mean: 0 values for 4 steps"),
         (("pair_cost",), [[0.0]], "$.pair_cost: 1 rows for 6 nodes"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from foreshard.model import HeavyEntity, Isolation, Move, MoveKind, Node, NodeState, PlacementProblem, Plan, ShardLoad
+from foreshard.model import Isolation, Move, MoveKind, Node, NodeState, PlacementProblem, Plan, ShardLoad
 from foreshard.placement.building import build
 from foreshard.placement.bundles import merged
 from foreshard.placement.cluster import Cluster
 from foreshard.placement.explanation.standing import Standing
+from foreshard.placement.isolation import loads_after
 
 COPYING = (MoveKind.MOVE, MoveKind.REPLICATE)  # kinds that bring a replica to a node that had none
 
@@ -67,41 +67,4 @@ def _copied(plan: Plan, whole: Cluster, stands: Mapping[int, int]) -> frozenset[
 
 def isolated(problem: PlacementProblem, isolations: Sequence[Isolation]) -> tuple[ShardLoad, ...]:
     """The problem's shards once these entities have shards of their own, or have them no longer."""
-    loads = {s.shard_id: s for s in problem.shards}
-    heavy = {(h.slot, h.entity_id): h for h in problem.heavy}
-    for isolation in isolations:
-        slot, own = loads.get(isolation.slot), loads.get(isolation.shard_id)
-        entity = heavy.get((isolation.slot, isolation.entity_id))
-        if isolation.ends and own is not None and slot is not None:
-            del loads[own.shard_id]
-            loads[slot.shard_id] = _combined(slot, own, 1.0)
-        elif not isolation.ends and own is None and slot is not None and entity is not None:
-            loads[slot.shard_id] = _combined(slot, entity, -1.0)
-            loads[isolation.shard_id] = ShardLoad(
-                isolation.shard_id,
-                entity.mean,
-                entity.spread_own,
-                entity.spread_common,
-                entity.bytes_full,
-                entity.bytes_hot,
-                entity.recent_share,
-                parent=isolation.slot,
-            )
-    return tuple(loads.values())
-
-
-def _combined(slot: ShardLoad, entity: ShardLoad | HeavyEntity, sign: float) -> ShardLoad:
-    """The slot's load with the entity's added or taken off; own spreads add up by their squares."""
-    common = slot.spread_common
-    if common and entity.spread_common:
-        common = tuple(
-            tuple(a + sign * b for a, b in zip(x, y, strict=False)) for x, y in zip(common, entity.spread_common, strict=True)
-        )
-    return replace(
-        slot,
-        mean=tuple(max(0.0, a + sign * b) for a, b in zip(slot.mean, entity.mean, strict=True)),
-        spread_own=tuple(
-            math.sqrt(max(0.0, a * a + sign * b * b)) for a, b in zip(slot.spread_own, entity.spread_own, strict=True)
-        ),
-        spread_common=common,
-    )
+    return loads_after(problem.shards, problem.heavy, isolations)
