@@ -1,6 +1,10 @@
 -- One reservation at a time: two planners do not give one number twice.
 SELECT pool_id FROM pool WHERE pool_id = %(pool_id)s FOR NO KEY UPDATE;
--- Those that are isolated keep their numbers.
+-- Those that are isolated keep their numbers, whatever was reserved.
+DELETE FROM entity_shard
+USING unnest(%(isolated_ids)s::text[], %(isolated_shards)s::integer[]) AS isolated (entity_id, shard_id)
+WHERE entity_shard.pool_id = %(pool_id)s
+  AND (entity_shard.entity_id = isolated.entity_id) <> (entity_shard.shard_id = isolated.shard_id);
 INSERT INTO entity_shard (pool_id, entity_id, shard_id)
 SELECT %(pool_id)s, isolated.entity_id, isolated.shard_id
 FROM unnest(%(isolated_ids)s::text[], %(isolated_shards)s::integer[]) AS isolated (entity_id, shard_id)

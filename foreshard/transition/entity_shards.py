@@ -23,7 +23,7 @@ def reserve(url: str, pool_id: str, isolated: Mapping[str, int], entity_ids: Seq
         "entity_ids": list(entity_ids),
     }
     rows = database.query(url, "reserve_entity_shards", parameters)
-    return {row["entity_id"]: row["shard_id"] for row in rows} | {e: isolated[e] for e in entity_ids if e in isolated}
+    return {row["entity_id"]: row["shard_id"] for row in rows}
 
 
 def known(url: str, pool_id: str) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Entities that deserve a shard of their own: they make up most of their slot's load, and much of what a node may carry.
 
-Then moving the slot moves the trouble with it, and further replicas of the slot copy what nobody asks for. The planner does not
-act on this yet: it is shown to people.
+Then moving the slot moves the trouble with it, and further replicas of the slot copy what nobody asks for. This is
+what was, shown to people; the planner isolates entities by what is forecast, with the bounds of its policy.
 """
 
 from __future__ import annotations

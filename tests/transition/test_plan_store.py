@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from threading import Barrier
 
@@ -13,6 +13,7 @@ from foreshard import resources
 from foreshard.errors import ForeshardError, Refused
 from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.model import (
+    Goal,
     Layout,
     Move,
     MoveKind,
@@ -32,7 +33,10 @@ from foreshard.transition import plan_problem, plan_state, store
 from foreshard.transition.store import ReplicaRecord
 
 MOVES = (
-    Move(MoveKind.MOVE, 0, "b", "c", None, 1 << 40, "b is full; 100 % of it"),
+    Move(
+        *(MoveKind.MOVE, 0, "b", "c", None, 1 << 40, "b is full; 100 % of it"),
+        *(Goal.BALANCE, 1 / 3, 2, datetime(2013, 11, 27, 5, tzinfo=UTC)),
+    ),
     Move(MoveKind.REPLICATE, 1, "", "a", date(2013, 11, 20), 10, "hot"),
     Move(MoveKind.DROP, 2, "a", "", None, 0, "cold"),
 )
@@ -61,7 +65,9 @@ def test_a_plan_is_stored_once_and_read_back(published: str, plan: Plan) -> None
     assert (record.state, record.base_epoch, record.input_digest) == ("proposed", 1, "digest")
     assert record.document == {"plan_id": "p1", "moves": 3}
     moves = store.read_moves(published, "usage", "p1")
-    assert tuple(Move(m.kind, m.shard_id, m.source, m.target, m.covers_from, m.bytes, m.reason) for m in moves) == MOVES
+    names = [field.name for field in fields(Move)]
+    assert tuple(Move(**{name: getattr(m, name) for name in names}) for m in moves) == MOVES
+    assert moves[0].goal is Goal.BALANCE
     assert [m.position for m in moves] == [0, 1, 2]
     assert stages(published) == [(None, "proposed")]
     latest = store.latest_plan(published, "usage")
