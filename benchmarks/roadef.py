@@ -148,7 +148,7 @@ def solve(assignment: Assignment, seconds: float, seed: int) -> Ints:
 
 def _age() -> float:
     """Seconds since this process started, imports included."""
-    return time.time() - psutil.Process().create_time()
+    return time.time() - float(psutil.Process().create_time())
 
 
 def main() -> None:

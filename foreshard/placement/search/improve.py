@@ -23,12 +23,12 @@ _BLOCKS = 20
 _SWAPS, _CHAINS, _ROOMS = 85, 85, 64
 # Temperatures in units of the mean cost change of a random shift: at the start, when `_KNEE` of the run is over (what decides
 # the cost happens before), and at the end, after which `_DESCENT` of the run takes improvements only.
-_HOT, _WARM, _COLD = 4.0, 0.03, 0.002
+_HOT, _WARM, _COLD = 4.0, 0.03, 0.0003
 # With fewer candidates per unit and thread than this, the start is cooler in proportion, down to `_WARM`: too short a run would
 # not find back from what a hot start stirs up. A run by the clock reckons with so many candidates a second.
 _ENOUGH = 40_000
 _RECKONED = 2e6
-_KNEE, _DESCENT = 0.8, 0.02
+_KNEE, _DESCENT = 0.75, 0.02
 # The clock is looked at after so many candidates: a few hundredths of a second.
 _TIMED_BLOCK = 50_000
 _SAMPLES = 20_000
