@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -19,6 +20,12 @@ def build(problem: PlacementProblem, also: Iterable[str] = ()) -> Cluster:
     Shards that share a `together` label must have been merged before (bundles.py).
     """
     refuse_contradictions(problem)
+    problem = replace(
+        problem,
+        groups=tuple(sorted(problem.groups, key=lambda g: g.group_id)),
+        resources=tuple(sorted(problem.resources, key=lambda r: r.name)),
+        balances=tuple(sorted(problem.balances, key=lambda b: (b.first, b.second))),
+    )
     order = sorted(range(len(problem.nodes)), key=lambda i: problem.nodes[i].node_id)
     gone = sorted({*also, *(r.node_id for r in problem.layout.replicas)} - {n.node_id for n in problem.nodes})
     nodes = sorted([*problem.nodes, *(Node(name, 1.0, NodeState.DEAD) for name in gone)], key=lambda n: n.node_id)

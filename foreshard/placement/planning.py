@@ -15,7 +15,9 @@ from foreshard.placement.bundles import merged
 from foreshard.placement.cluster import HOT, Cluster, Floats, Holdings, Ints
 from foreshard.placement.codec import input_digest, plan_id_of
 from foreshard.placement.conflicts import conflicts
+from foreshard.placement.contradictions import refuse_contradictions
 from foreshard.placement.deadlines import lateness, start_by
+from foreshard.placement.effort import Effort
 from foreshard.placement.explanation.deviations import deviations
 from foreshard.placement.explanation.reasons import reasons
 from foreshard.placement.explanation.scene import isolated
@@ -24,7 +26,7 @@ from foreshard.placement.loads import ceiling, node_quantiles, pool_quantile
 from foreshard.placement.measuring import measured
 from foreshard.placement.movement import GOALS, KINDS, Moves
 from foreshard.placement.node_counts import node_counts
-from foreshard.placement.searching import Effort, search
+from foreshard.placement.searching import search
 from foreshard.placement.solver import ITERATIONS
 from foreshard.placement.summarising import summarise
 from foreshard.placement.undoing import carried_out, parted
@@ -43,6 +45,7 @@ def solve(problem: PlacementProblem, *, seed: int = 0, iterations: int = ITERATI
     """
     deadline = None if time_limit is None else time.monotonic() + time_limit
     effort = Effort(seed, iterations, deadline)
+    refuse_contradictions(problem)
     changed = isolations(problem)
     plan = _plan(problem, changed, effort)
     carried = _possible(plan, changed)

@@ -9,7 +9,8 @@ import numpy as np
 from foreshard.model import Goal
 from foreshard.placement.assignment import Assignment
 from foreshard.placement.budget import restore_if_too_dear
-from foreshard.placement.cluster import Cluster, Ints
+from foreshard.placement.cluster import Bools, Cluster, Ints
+from foreshard.placement.effort import Effort
 from foreshard.placement.movement import GOALS
 from foreshard.placement.placing import relocate
 from foreshard.placement.search.evaluation import broken, evaluate
@@ -28,21 +29,26 @@ class Polished(NamedTuple):
     ended_by: str
 
 
-def polish(cluster: Cluster, facts: Facts, draft: Draft, seed: int, iterations: int, time_limit: float | None) -> Polished:
-    """Improves the draft in place within the movement budget."""
+def polish(cluster: Cluster, facts: Facts, draft: Draft, trimmable: Bools, effort: Effort) -> Polished:
+    """Improves the draft in place within the movement budget.
+
+    Where it is only about the bytes of relieving nodes no replica moves but those that were on `trimmable` nodes, shape (N,).
+    """
     has_costs = _has_costs(cluster)
     over = overload(facts, draft)
     loads = draft.node.size * facts.mean.shape[1]
     mendable = over > 0 and loads <= _LARGEST
-    trimmable = (draft.goal == _BALANCE).any() and loads <= _SMALL
-    if not (has_costs or mendable or trimmable or _is_broken(cluster, draft)):
+    needed = has_costs or mendable or _is_broken(cluster, draft)
+    if not needed and not ((draft.goal == _BALANCE).any() and trimmable.any() and loads <= _SMALL):
         return Polished(False, "converged")
     shard, place = units_of(draft)
     if not shard.size:
         return Polished(False, "converged")
     assignment = assignment_of(cluster, facts, draft, _overload_weight(cluster, facts))
     start = draft.node[shard, place].astype(np.int64)
-    improved = improve(assignment, start, seed=seed, iterations=iterations, time_limit=time_limit)
+    if not needed:
+        assignment = assignment._replace(fixed=assignment.fixed | ~trimmable[np.maximum(assignment.initial, 0)])
+    improved = improve(assignment, start, seed=effort.seed, iterations=effort.iterations, time_limit=effort.seconds_left())
     if _worth(assignment, start, improved.node, has_costs):
         before = draft.copied()
         _carry_over(facts, draft, shard, place, improved.node, Goal.COST if has_costs else Goal.BALANCE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +10,7 @@ from foreshard.placement.alike import are_alike, most_alike, spread_alike
 from foreshard.placement.breaches import is_broken
 from foreshard.placement.cluster import FULL, Bools, Cluster, Floats
 from foreshard.placement.counting import wanted_replicas
+from foreshard.placement.effort import Effort
 from foreshard.placement.exact_repair import repair_exactly
 from foreshard.placement.facts import facts_of
 from foreshard.placement.filling import fill
@@ -20,22 +19,11 @@ from foreshard.placement.placing import BLOCKED
 from foreshard.placement.polishing import polish
 from foreshard.placement.relieving import relieve
 from foreshard.placement.settling import settle
+from foreshard.placement.shifting import is_above
 from foreshard.placement.weighing import normalise, weigh
 from foreshard.placement.working import Draft, Facts, Reference, draft_of, draft_reference, facts_reference, recharge
 
 _ROUNDS = 8  # of weights, then moves; each round may make room for the next
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What bounds the search: steps of its last, improving stage, and the monotonic time at which it stops."""
-
-    seed: int = 0
-    iterations: int = 20_000
-    deadline: float | None = None
-
-    def seconds_left(self) -> float | None:
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
 class Found(NamedTuple):
@@ -63,11 +51,13 @@ def search(cluster: Cluster, effort: Effort) -> Found:
     if is_broken(cluster, draft):
         repair_exactly(cluster, facts, draft, budget)
     weigh(f, d, facts.target)
+    above = np.array([is_above(f, d, n, facts.ceiling[n]) for n in range(len(facts.capacity))])
     for _ in range(_ROUNDS):
         if not _spread(cluster, f, d, budget):
             break
         weigh(f, d, facts.target)
-    polished = polish(cluster, facts, draft, effort.seed, effort.iterations, effort.seconds_left())
+    trimmable = above if not _fresh(cluster).any() else np.zeros_like(above)
+    polished = polish(cluster, facts, draft, trimmable, effort)
     if polished.changed:
         weigh(f, d, facts.target)
     normalise(d)

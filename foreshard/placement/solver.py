@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from foreshard.placement.changes import moves_to
 from foreshard.placement.cluster import Cluster, Floats, Holdings
+from foreshard.placement.effort import Effort
 from foreshard.placement.loads import node_quantiles
 from foreshard.placement.movement import Moves
-from foreshard.placement.searching import Effort, search
+from foreshard.placement.searching import search
 from foreshard.placement.working import Draft
 
 ITERATIONS = 500_000

@@ -114,12 +114,12 @@ def _ceiling(facts: Facts, capacity: Floats, accepts: npt.NDArray[np.bool_], who
 
 
 def before_relief(facts: Facts) -> Layout:
-    """The layout at hand after what repairs, drains and replicates, with the plan's weights where its replicas stay."""
+    """The layout at hand after what repairs, drains, fills and changes numbers of replicas, with the plan's weights where its replicas stay."""
     weights = {(r.shard_id, r.node_id): r.weight for r in facts.problem.layout.replicas}
     weights |= {(r.shard_id, r.node_id): r.weight for r in facts.plan.layout.replicas}
     held = dict(facts.before)
     for move in facts.plan.moves:
-        if move.goal in (Goal.REPAIR, Goal.DRAIN, Goal.REPLICATE, Goal.FILL):
+        if move.goal in (Goal.REPAIR, Goal.DRAIN, Goal.REPLICATE, Goal.FILL, Goal.CONSOLIDATE):
             if move.kind in (MoveKind.MOVE, MoveKind.DROP):
                 held.pop((move.shard_id, move.source), None)
             if move.kind is not MoveKind.DROP:
