@@ -17,7 +17,7 @@ from tables import version
 from foreshard.errors import ForeshardError, Refused
 from foreshard.gateway.routing_table import RoutingTable
 from foreshard.hashing import entity_slot
-from foreshard.placement import solve
+from foreshard.placement import initial_layout, solve
 from foreshard.routing import pool
 from foreshard.routing import store as epochs
 from foreshard.routing.snapshot import Snapshot
@@ -27,8 +27,6 @@ from foreshard.transition.copy import copy_shards
 from foreshard.transition.inputs import newest_forecasts, placement_problem
 from foreshard.transition.retire import holdings_of
 from foreshard.transition.warm_up import follow_source, verify_again, warm_up
-
-pytestmark = pytest.mark.spark
 
 ORIGIN = datetime(2013, 11, 28, tzinfo=UTC)
 HOT = "hot"
@@ -92,8 +90,8 @@ def carry_out(spark: Any, settings: Settings, plan_id: str) -> int:
     return steps.retire(settings, plan_id)
 
 
+@pytest.mark.spark
 def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: Any, module_lake: Settings) -> None:
-    # Some nodes have no copy of the slot, so that a shard of its own brings the entity further ones.
     settings, url = module_lake, module_lake.postgres_url
     slot, own = entity_slot(HOT, settings.slot_bits), settings.slots
     pool.register(url, settings)
@@ -174,3 +172,29 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
     assert [s for s in problem.shards if s.parent is not None] == []
     with pytest.raises(Refused, match="not verified"):
         epochs.rollback(url, settings.pool_id, 2, "test")  # its copies are gone: that epoch cannot come back
+
+
+def test_a_plan_that_only_ends_an_isolation_is_published(lake: Settings) -> None:
+    settings, url, own = lake, lake.postgres_url, lake.slots
+    pool.register(url, settings)
+    nodes = pool.read_nodes(url, settings.pool_id)
+    snapshot = Snapshot(
+        pool_id=settings.pool_id,
+        epoch=1,
+        parent=0,
+        slot_bits=settings.slot_bits,
+        interval_seconds=3600,
+        recent_days=7,
+        months_days=90,
+        nodes=nodes,
+        replicas=initial_layout(list(range(settings.slots)), nodes, settings.policy, epoch=1).replicas,
+        isolated=((HOT, own),),  # without a replica of its own: its slot's serve it
+    )
+    epochs.publish(url, snapshot, expected_epoch=0, published_by="test", reason="test")
+    write_forecast(settings, ORIGIN, {own: 0.1}, {HOT: own})
+    plan = steps.propose(settings)
+    assert (plan.moves, plan.needs_approval) == (0, False)
+    assert steps.publish(settings, plan.plan_id) == 2
+    assert current(settings).isolated == ()
+    assert steps.retire(settings, plan.plan_id) == 0
+    assert steps.propose(settings).plan_id == "", "after that there is nothing to do"
