@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """What bounds the search: steps of its last, improving stage, and the monotonic time at which it stops."""
+    """What bounds the search: candidates of its last, improving stage, and the monotonic time at which it stops.
+
+    Without `iterations` the clock sets the pace of that stage: as good as the time allows, but not repeatable.
+    """
 
     seed: int = 0
-    iterations: int = 20_000
+    iterations: int | None = 20_000
     deadline: float | None = None
 
     def seconds_left(self) -> float | None:

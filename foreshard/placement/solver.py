@@ -30,8 +30,11 @@ class Outcome:
     draft: Draft
 
 
-def solve_cluster(cluster: Cluster, *, seed: int = 0, iterations: int = ITERATIONS, time_limit: float | None = None) -> Outcome:
-    """The next layout with few bytes moved. `iterations` bounds the local search, `time_limit` the seconds of it.
+def solve_cluster(
+    cluster: Cluster, *, seed: int = 0, iterations: int | None = ITERATIONS, time_limit: float | None = None
+) -> Outcome:
+    """The next layout with few bytes moved. `iterations` bounds the local search, `time_limit` the seconds of it; with
+    None for `iterations` the clock alone paces it.
 
     Without a time limit the same cluster, seed and iterations give the same outcome on any machine.
     Time O(S × K × T × F) and what the changes and the local search take.

@@ -114,7 +114,7 @@ def _ceiling(facts: Facts, capacity: Floats, accepts: npt.NDArray[np.bool_], who
 
 
 def before_relief(facts: Facts) -> Layout:
-    """The layout at hand after what repairs, drains, fills and changes numbers of replicas, with the plan's weights where its replicas stay."""
+    """The layout at hand after all but what balances and saves costs, with the plan's weights where its replicas stay."""
     weights = {(r.shard_id, r.node_id): r.weight for r in facts.problem.layout.replicas}
     weights |= {(r.shard_id, r.node_id): r.weight for r in facts.plan.layout.replicas}
     held = dict(facts.before)
