@@ -33,7 +33,7 @@ def test_a_hot_shard_asked_for_recent_days_gets_hot_replicas_that_cover_them() -
     plan = plan_for(16.0, recent=0.7)
     move = next(m for m in plan.moves if m.shard_id == 0)
     assert (move.kind, move.covers_from, move.bytes) == (MoveKind.REPLICATE, HOT_FROM, 100)
-    assert "shard 0 predicted at 16/s at 2013-11-27 00:00, 0.16 of a mean node's capacity" in move.reason
+    assert "shard 0 predicted at 16/s at 2013-11-27 00:00, 0.16 of a mean node; above 0.15 it gets 3 replicas" in move.reason
     assert sorted(r.is_full for r in plan.layout.of_shard(0)) == [False, True, True]
 
 
@@ -42,7 +42,7 @@ def test_a_shard_that_went_cold_loses_its_further_replicas_and_says_why() -> Non
     plan = plan_for(8.0, recent=0.7, layout=hot)
     dropped = [m for m in plan.moves if m.shard_id == 0]
     assert [m.kind for m in dropped] == [MoveKind.DROP, MoveKind.DROP]
-    assert "shard 0 predicted at 8/s at most, 0.08 of a mean node's capacity" in dropped[0].reason
+    assert "shard 0 predicted at 8/s at most (2013-11-27 00:00), 0.08 of a mean node; below 0.09" in dropped[0].reason
     assert len(plan.layout.of_shard(0)) == 2
 
 
