@@ -48,14 +48,19 @@ def solve(problem: PlacementProblem, *, seed: int = 0, iterations: int = ITERATI
     refuse_contradictions(problem)
     changed = isolations(problem)
     plan = _plan(problem, changed, effort)
-    carried = _possible(plan, changed)
+    carried = _possible(problem, plan, changed)
     return plan if carried == changed else _plan(problem, carried, effort)
 
 
-def _possible(plan: Plan, changed: tuple[Isolation, ...]) -> tuple[Isolation, ...]:
-    """The isolations that the plan could carry out: one that begins is held, one that ends no more."""
+def _possible(problem: PlacementProblem, plan: Plan, changed: tuple[Isolation, ...]) -> tuple[Isolation, ...]:
+    """The isolations that the plan could carry out: one that begins is held, one that ends no more.
+
+    None begins where the plan takes more than the movement budget, which may be for its sake.
+    """
     held = {r.shard_id for r in plan.layout.replicas}
-    return tuple(i for i in changed if (i.shard_id in held) is not i.ends)
+    policy, metrics = problem.policy, plan.metrics
+    too_dear = metrics.moves > policy.max_moves or metrics.bytes_moved > policy.max_move_bytes
+    return tuple(i for i in changed if (i.shard_id in held) is not i.ends and (i.ends or not too_dear))
 
 
 def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Effort) -> Plan:

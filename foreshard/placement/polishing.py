@@ -15,7 +15,7 @@ from foreshard.placement.movement import GOALS
 from foreshard.placement.placing import relocate
 from foreshard.placement.search.evaluation import broken, evaluate
 from foreshard.placement.search.improve import improve
-from foreshard.placement.shifting import excess
+from foreshard.placement.shifting import excess, share_of, worst_step
 from foreshard.placement.units import assignment_of, units_of
 from foreshard.placement.working import Draft, Facts, draft_reference, facts_reference
 
@@ -107,4 +107,6 @@ def _carry_over(facts: Facts, draft: Draft, shard: Ints, place: Ints, node: Ints
     f, d = facts_reference(facts), draft_reference(draft)
     for s, k, n in zip(shard, place, node, strict=True):
         if draft.node[s, k] != n:
-            relocate(f, d, s, k, n, draft.kind[s, k], GOALS.index(goal), -1, 0.0)
+            source = draft.node[s, k]
+            step, gain = worst_step(f, d, source, s, share_of(f, d, s, k)) if goal is Goal.BALANCE else (-1, 0.0)
+            relocate(f, d, s, k, n, draft.kind[s, k], GOALS.index(goal), step, gain)

@@ -69,9 +69,10 @@ def _spread_alike(cluster: Cluster, facts: Facts, draft: Draft) -> Found | None:
     if draft.node.shape[1] > 1 or not are_alike(cluster):
         return None
     most, fresh = most_alike(cluster, facts.ceiling), _fresh(cluster)
-    unit = np.maximum(facts.mean.max(axis=0, initial=0.0), 1e-300)
-    floors = cluster.policy.floor_load * fair_share(cluster) / unit
-    least = np.where(fresh, np.floor(floors.min(axis=1)), 0).astype(np.int64)
+    unit = facts.mean.max(axis=0, initial=0.0)
+    loaded = unit > 0
+    floors = cluster.policy.floor_load * fair_share(cluster)[:, loaded] / unit[loaded]
+    least = np.where(fresh, np.floor(floors.min(axis=1)) if loaded.any() else 0, 0).astype(np.int64)
     moves = spread_alike(cluster, most, least)
     policy = cluster.policy
     if moves is None or len(moves.shard) > policy.max_moves or moves.bytes.sum() > policy.max_move_bytes:

@@ -25,7 +25,8 @@ def assignment_of(cluster: Cluster, facts: Facts, draft: Draft, overload_weight:
     part = np.where(kind == FULL, 1.0, _hot_part(shards.size)[shard])
     loaded = bool(shards.mean.any() or shards.own_square.any() or shards.common.any())
     steps = slice(None) if loaded else slice(0, 0)
-    initial = np.where((origin >= 0) & nodes.live[origin], origin, -1)
+    # What has left a node that takes no shards does not go back, and counts as one that is made anew.
+    initial = np.where((origin >= 0) & nodes.live[origin] & (nodes.accepts[origin] | (origin == node)), origin, -1)
     group, zones, near_start, near = _groups(cluster, draft, shard)
     policy = cluster.policy
     return Assignment(

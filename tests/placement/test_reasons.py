@@ -29,7 +29,7 @@ from foreshard.placement.cluster import FULL
 from foreshard.placement.explanation.reasons import reason, reasons
 from foreshard.placement.loads import node_quantiles
 from foreshard.placement.movement import GOALS, KINDS, Moves
-from foreshard.placement.solving import solve_cluster
+from foreshard.placement.solver import solve_cluster
 
 NODES = (
     Node("p-0", 100.0, zone="x", limits={"memory": 100.0, "disk": 100.0}, targets={"memory": 0.5}),
