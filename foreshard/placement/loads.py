@@ -9,12 +9,14 @@ Sums run in the order of shard ids and use only operations that IEEE 754 rounds 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from foreshard.model import Layout, PlacementProblem
+from foreshard.placement.building import build
 from foreshard.placement.cluster import FULL, Bools, Cluster, Floats, Holdings
 
 
@@ -149,10 +151,6 @@ def node_load(problem: PlacementProblem, layout: Layout) -> Floats:
 
     Shape (nodes, steps). Raises ForeshardError if the problem contradicts itself or has no live node. Time O(replicas × steps).
     """
-    from dataclasses import replace
-
-    from foreshard.placement.building import build
-
     cluster = build(replace(problem, layout=layout))
     quantiles = node_quantiles(cluster, cluster.held)
     at = {node_id: i for i, node_id in enumerate(cluster.nodes.ids)}
