@@ -7,6 +7,12 @@ from foreshard.placement.cluster import Cluster
 from foreshard.placement.working import Draft
 
 
+def left_of_budget(cluster: Cluster, draft: Draft) -> tuple[int, int]:
+    """Moves and bytes that the draft leaves of the budget; below 0 where repair took more. Time O(S × K² + changes)."""
+    moves, policy = moves_to(cluster, draft), cluster.policy
+    return policy.max_moves - len(moves.shard), policy.max_move_bytes - int(moves.bytes.sum())
+
+
 def restore_if_too_dear(cluster: Cluster, draft: Draft, before: Draft) -> bool:
     """Puts the draft back to `before`, in place, if it takes more than the budget allows and more than that did.
 

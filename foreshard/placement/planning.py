@@ -9,7 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from foreshard.model import Isolation, Layout, Move, PlacementProblem, Plan, Replica
+from foreshard.model import Conflict, Isolation, Layout, Move, PlacementProblem, Plan, Replica
 from foreshard.placement.building import build
 from foreshard.placement.bundles import merged
 from foreshard.placement.cluster import HOT, Cluster, Floats, Holdings, Ints
@@ -29,7 +29,7 @@ from foreshard.placement.node_counts import node_counts
 from foreshard.placement.searching import search
 from foreshard.placement.solver import ITERATIONS
 from foreshard.placement.summarising import summarise
-from foreshard.placement.undoing import carried_out, parted
+from foreshard.placement.undoing import Undone, carried_out, parted
 from foreshard.placement.working import Draft
 
 _NOTICEABLE = 0.02  # new weights without moves must lower the peak, or the load above the ceilings, by this much
@@ -87,7 +87,7 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
         _move(cluster, moves, i, said[i], int(waves.wave[i]), deadlines.start_by[i]) for i in range(len(moves.shard))
     )
     digest = input_digest(problem)
-    notes = [f"Left as it is: {why}." for why in undone[:3]] + [lateness(cluster, deadlines)]
+    notes = [f"Left as it is: {left.why}." for left in undone[:3]] + [lateness(cluster, deadlines)]
     reweighed = not len(moves.shard) and not _same_weights(cluster.held, held)
     return Plan(
         plan_id=plan_id_of(digest, public),
@@ -101,8 +101,14 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
         summary=summarise(cluster, held, metrics, after, changed, notes, reweighed, problem.heavy),
         isolations=changed,
         node_counts=node_counts(cluster, pool_quantile(cluster)),
-        conflicts=conflicts(planned),
+        conflicts=(*conflicts(planned), *(_no_way(planned, left) for left in undone)),
     )
+
+
+def _no_way(cluster: Cluster, left: Undone) -> Conflict:
+    who = f"shard {cluster.shards.ids[left.shard]}"
+    stays = f"{who} is to leave node {cluster.nodes.ids[left.source]}" if left.source >= 0 else f"{who} is to get a replica"
+    return Conflict((stays, left.why), "make room where it is to go until it has moved, and plan again")
 
 
 def _rows(cluster: Cluster, planned: Cluster, stands: Mapping[int, int]) -> Ints:

@@ -8,6 +8,7 @@ import numpy as np
 
 from foreshard.placement.alike import are_alike, most_alike, spread_alike
 from foreshard.placement.breaches import is_broken
+from foreshard.placement.budget import left_of_budget
 from foreshard.placement.cluster import FULL, Bools, Cluster, Floats
 from foreshard.placement.counting import wanted_replicas
 from foreshard.placement.effort import Effort
@@ -15,7 +16,7 @@ from foreshard.placement.exact_repair import repair_exactly
 from foreshard.placement.facts import facts_of
 from foreshard.placement.filling import fill
 from foreshard.placement.loads import fair_share
-from foreshard.placement.placing import BLOCKED
+from foreshard.placement.placing import BLOCKED, BYTES, MOVES
 from foreshard.placement.polishing import polish
 from foreshard.placement.relieving import relieve
 from foreshard.placement.settling import settle
@@ -43,13 +44,12 @@ def search(cluster: Cluster, effort: Effort) -> Found:
     if spread := _spread_alike(cluster, facts, draft):
         return spread
     budget = np.array([policy.max_moves, policy.max_move_bytes, 0], dtype=np.float64)
+    settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
     if not cluster.accepting:
-        settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
         normalise(d)
         return Found(draft, facts, "converged")
-    settle(f, d, wanted, cluster.shards.least, cluster.shards.most, cluster.extra_kind(), budget)
-    if is_broken(cluster, draft):
-        repair_exactly(cluster, facts, draft, budget)
+    if is_broken(cluster, draft) and repair_exactly(cluster, facts, draft, budget):
+        budget[[MOVES, BYTES]] = left_of_budget(cluster, draft)
     weigh(f, d, facts.target)
     above = np.array([is_above(f, d, n, facts.ceiling[n]) for n in range(len(facts.capacity))])
     for _ in range(_ROUNDS):
@@ -66,7 +66,7 @@ def search(cluster: Cluster, effort: Effort) -> Found:
 
 def _spread_alike(cluster: Cluster, facts: Facts, draft: Draft) -> Found | None:
     """Where shards are alike the fewest moves are known exactly, and the cheapest of these; None where they are not."""
-    if draft.node.shape[1] > 1 or not are_alike(cluster):
+    if draft.node.shape[1] > 1 or cluster.costs.soft.any() or cluster.costs.balance.any() or not are_alike(cluster):
         return None
     most, fresh = most_alike(cluster, facts.ceiling), _fresh(cluster)
     unit = facts.mean.max(axis=0, initial=0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from foreshard.placement.changes import moves_to
@@ -13,13 +15,21 @@ from foreshard.placement.working import Draft
 _ROUNDS = 4
 
 
-def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[str, ...]]:
+class Undone(NamedTuple):
+    """A shard that stays on a node (-1: that gets no replica more) because no order of waves lets it leave; positions."""
+
+    shard: int
+    source: int
+    why: str
+
+
+def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[Undone, ...]]:
     """The draft's moves with their waves, all of which can be carried out, and why others were taken back.
 
     The draft is changed: shards whose moves are barred stay as they are. Time that of `in_waves` per round, of which there are
     at most four.
     """
-    left: dict[int, str] = {}
+    left: dict[int, Undone] = {}
     for turn in range(_ROUNDS):
         moves = moves_to(cluster, draft)
         waves = in_waves(cluster, moves)
@@ -27,7 +37,8 @@ def carried_out(cluster: Cluster, draft: Draft) -> tuple[Moves, Waves, tuple[str
         if not barred.size:
             break
         shards = np.unique(moves.shard[barred]) if turn < _ROUNDS - 1 else np.unique(moves.shard)
-        left.update({int(moves.shard[m]): waves.reason[int(m)] for m in barred})
+        for m in barred:
+            left[int(moves.shard[m])] = Undone(int(moves.shard[m]), int(moves.source[m]), waves.reason[int(m)])
         _restore(cluster, draft, shards)
     else:
         moves = moves_to(cluster, draft)
