@@ -51,7 +51,8 @@ def polish(cluster: Cluster, facts: Facts, draft: Draft, trimmable: Bools, effor
     improved = improve(assignment, start, seed=effort.seed, iterations=effort.iterations, time_limit=effort.seconds_left())
     if _worth(assignment, start, improved.node, has_costs):
         before = draft.copied()
-        _carry_over(facts, draft, shard, place, improved.node, Goal.COST if has_costs else Goal.BALANCE)
+        relieved = evaluate(assignment, improved.node).overload < evaluate(assignment, start).overload
+        _carry_over(facts, draft, shard, place, improved.node, Goal.BALANCE if relieved or not has_costs else Goal.COST)
         return Polished(not restore_if_too_dear(cluster, draft, before), improved.ended_by)
     return Polished(False, improved.ended_by)
 

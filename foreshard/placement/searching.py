@@ -19,6 +19,7 @@ from foreshard.placement.loads import fair_share
 from foreshard.placement.placing import BLOCKED, BYTES, MOVES
 from foreshard.placement.polishing import polish
 from foreshard.placement.relieving import relieve
+from foreshard.placement.second_thoughts import is_worse
 from foreshard.placement.settling import settle
 from foreshard.placement.shifting import is_above
 from foreshard.placement.weighing import normalise, weigh
@@ -61,6 +62,9 @@ def search(cluster: Cluster, effort: Effort) -> Found:
     if polished.changed:
         weigh(f, d, facts.target)
     normalise(d)
+    if is_worse(cluster, facts, draft):
+        draft = draft_of(cluster, draft.node.shape[1])
+        normalise(draft_reference(draft))
     return Found(draft, facts, "movement budget" if budget[BLOCKED] else polished.ended_by)
 
 
