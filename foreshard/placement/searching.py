@@ -83,7 +83,8 @@ def _spread_alike(cluster: Cluster, facts: Facts, draft: Draft) -> Found | None:
         return None
     copies = moves.target >= 0
     shard = moves.shard[copies]
-    draft.node[shard, 0], draft.kind[shard, 0], draft.weight[shard, 0] = moves.target[copies], FULL, 1.0
+    draft.node[shard, 0], draft.kind[shard, 0] = moves.target[copies], FULL
+    draft.weight[:] = draft.node >= 0
     draft.origin[shard, 0], draft.goal[shard, 0] = moves.source[copies], moves.goal[copies]
     draft.gain[shard, 0] = moves.gain[copies]
     recharge(cluster, draft)
