@@ -77,6 +77,12 @@ class Shards:
     pin_start: Ints  # (S + 1,)
     pins: Ints  # positions of nodes that must hold the shard
 
+    def hot_part(self) -> Floats:
+        """The part of a full replica's needs that a hot one takes: as much as of the bytes, shape (S,)."""
+        full, hot = self.size[:, FULL], self.size[:, HOT]
+        part: Floats = np.divide(np.minimum(hot, full), full, out=np.ones(len(full)), where=full > 0)
+        return part
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -122,6 +128,16 @@ class Cluster:
     @property
     def accepting(self) -> int:
         return int(self.nodes.accepts.sum())
+
+    def holding(self, held: Holdings) -> Bools:
+        """Which nodes hold anything, shape (N,)."""
+        found: Bools = np.bincount(held.node[held.node >= 0], minlength=len(self.nodes.ids)) > 0
+        return found
+
+    def fresh(self) -> Bools:
+        """Nodes that are to be filled: joining ones, and those that hold nothing in the layout at hand, shape (N,)."""
+        found: Bools = self.nodes.accepts & (self.nodes.joining | ~self.holding(self.held))
+        return found
 
     def step_label(self, step: int) -> str:
         return self.steps[step].strftime("%Y-%m-%d %H:%M") if self.steps else "any time"

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Floats, Ints
+from foreshard.placement.cluster import Bools, Cluster, Ints
 
 Kind = Literal["replicas", "pin", "most", "limit", "distinct", "zones", "near", "state"]
 
@@ -84,13 +84,6 @@ def permit_rows(cluster: Cluster) -> Ints:
     """The shard's row of `allowed`, or the number of rows where it has none, (S,)."""
     rows: Ints = np.where(cluster.shards.permit < 0, len(cluster.allowed), cluster.shards.permit)
     return rows
-
-
-def hot_part(cluster: Cluster) -> Floats:
-    """What part of a full replica's needs a hot one has, (S,)."""
-    full, hot = cluster.shards.size[:, FULL], cluster.shards.size[:, HOT]
-    part: Floats = np.divide(np.minimum(hot, full), full, out=np.ones(len(full)), where=full > 0)
-    return part
 
 
 def named(kind: str, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ortools.sat.python import cp_model
 
 from foreshard.placement.cluster import Cluster
-from foreshard.placement.demands import Demand, hot_part, may_hold, members
+from foreshard.placement.demands import Demand, may_hold, members
 
 # Needs and limits count in this part of the largest limit, rounded so that nothing feasible is called infeasible.
 _GRAIN = 1e-7
@@ -57,7 +57,7 @@ class LayoutModel:
         finite = np.where(np.isfinite(cluster.nodes.limit), cluster.nodes.limit, 0.0)
         largest = np.maximum(finite.max(axis=0, initial=0.0), cluster.shards.need.max(axis=0, initial=0.0))
         self.grain = [max(float(x), 1e-300) * _GRAIN for x in largest]
-        self.hot_part = hot_part(cluster)
+        self.hot_part = cluster.shards.hot_part()
         for demand in demands:
             getattr(self, f"_{demand.kind}")(demand)
         if self.growth:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.model import PlanMetrics
-from foreshard.placement.cluster import FULL, Bools, Cluster, Floats, Holdings
+from foreshard.placement.cluster import FULL, Cluster, Floats, Holdings
 from foreshard.placement.loads import ceiling, fair_share
 from foreshard.placement.movement import Moves
 from foreshard.placement.movement_bound import movement_lower_bound
@@ -20,7 +20,7 @@ def measured(
 ) -> PlanMetrics:
     """`before`, `after`: load quantiles of the nodes, shape (N, T). Time that of the bounds."""
     nodes = cluster.nodes
-    holds = _holding(held, len(nodes.ids))
+    holds = cluster.holding(held)
     usable = nodes.accepts | (holds & nodes.live)
     served = ((held.kind == FULL) & np.append(nodes.live, False)[held.node]).any(axis=1)
     served |= (cluster.shards.parent >= 0) & (held.node >= 0).any(axis=1)
@@ -55,16 +55,10 @@ def measured(
     )
 
 
-def _holding(held: Holdings, nodes: int) -> Bools:
-    holding: Bools = np.bincount(held.node[held.node >= 0], minlength=nodes) > 0
-    return holding
-
-
 def _floors(cluster: Cluster, after: Floats) -> Floats:
     """What joining and empty nodes carry at some step, shape (N,), no more than they are to; nothing of the others."""
-    fresh = cluster.nodes.accepts & (cluster.nodes.joining | ~_holding(cluster.held, len(cluster.nodes.ids)))
     floors = cluster.policy.floor_load * fair_share(cluster)
-    floors_reached: Floats = np.where(fresh, np.minimum(floors, after).max(axis=1), 0.0)
+    floors_reached: Floats = np.where(cluster.fresh(), np.minimum(floors, after).max(axis=1), 0.0)
     return floors_reached
 
 

@@ -75,7 +75,8 @@ def _plan(problem: PlacementProblem, changed: tuple[Isolation, ...], effort: Eff
         rows = _rows(cluster, planned, stands)
         draft = _of_rows(draft, rows, cluster.held.node.shape[1])
         moves, waves = parted(cluster, draft, planned, rows, moves, waves)
-    before = node_quantiles(build(problem), build(problem).held) if changed else node_quantiles(cluster, cluster.held)
+    at_hand = build(problem) if changed else cluster
+    before = node_quantiles(at_hand, at_hand.held)
     held = draft.held
     if not len(moves.shard):
         held = _weights_if_as_good(cluster, held, before)

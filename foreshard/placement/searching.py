@@ -9,7 +9,7 @@ import numpy as np
 from foreshard.placement.alike import are_alike, most_alike, spread_alike
 from foreshard.placement.breaches import is_broken
 from foreshard.placement.budget import left_of_budget
-from foreshard.placement.cluster import FULL, Bools, Cluster, Floats
+from foreshard.placement.cluster import FULL, Cluster, Floats
 from foreshard.placement.counting import wanted_replicas
 from foreshard.placement.effort import Effort
 from foreshard.placement.exact_repair import repair_exactly
@@ -57,7 +57,7 @@ def search(cluster: Cluster, effort: Effort) -> Found:
         if not _spread(cluster, f, d, budget):
             break
         weigh(f, d, facts.target)
-    trimmable = above if not _fresh(cluster).any() else np.zeros_like(above)
+    trimmable = above if not cluster.fresh().any() else np.zeros_like(above)
     polished = polish(cluster, facts, draft, trimmable, effort)
     if polished.changed:
         weigh(f, d, facts.target)
@@ -72,7 +72,7 @@ def _spread_alike(cluster: Cluster, facts: Facts, draft: Draft) -> Found | None:
     """Where shards are alike the fewest moves are known exactly, and the cheapest of these; None where they are not."""
     if draft.node.shape[1] > 1 or cluster.costs.soft.any() or cluster.costs.balance.any() or not are_alike(cluster):
         return None
-    most, fresh = most_alike(cluster, facts.ceiling), _fresh(cluster)
+    most, fresh = most_alike(cluster, facts.ceiling), cluster.fresh()
     unit = facts.mean.max(axis=0, initial=0.0)
     loaded = unit > 0
     floors = cluster.policy.floor_load * fair_share(cluster)[:, loaded] / unit[loaded]
@@ -91,18 +91,12 @@ def _spread_alike(cluster: Cluster, facts: Facts, draft: Draft) -> Found | None:
     return Found(draft, facts, "converged")
 
 
-def _fresh(cluster: Cluster) -> Bools:
-    """Nodes that are to be filled: joining or empty ones, shape (N,)."""
-    fresh: Bools = cluster.nodes.accepts & (cluster.nodes.joining | ~_holds(cluster))
-    return fresh
-
-
 def _spread(cluster: Cluster, facts: Reference, draft: Reference, budget: Floats) -> int:
     """Fills nodes that joined or are empty, and takes load off nodes above their ceiling; returns moves.
 
     What goes to a new node first comes from nodes above their ceiling, so that little moves twice.
     """
-    is_fresh = _fresh(cluster)
+    is_fresh = cluster.fresh()
     fresh = np.flatnonzero(is_fresh)
     moves = 0
     if fresh.size:
@@ -112,10 +106,3 @@ def _spread(cluster: Cluster, facts: Reference, draft: Reference, budget: Floats
             moves += fill(facts, draft, node, is_fresh, cluster.policy.floor_load * fair[node], fair[node], budget)
     takers = np.flatnonzero(cluster.nodes.accepts)
     return moves + int(relieve(facts, draft, takers, cluster.policy.settle, budget))
-
-
-def _holds(cluster: Cluster) -> Bools:
-    """Which nodes hold anything in the layout at hand, shape (N,)."""
-    node = cluster.held.node
-    held: Bools = np.bincount(node[node >= 0], minlength=len(cluster.nodes.ids)) > 0
-    return held

@@ -100,7 +100,6 @@ def _undone(cluster: Cluster, held: Holdings, metrics: PlanMetrics) -> str:
     if metrics.ended_by != "movement budget":
         return ""
     nodes, policy = cluster.nodes, cluster.policy
-    holding = np.bincount(held.node[held.node >= 0], minlength=len(nodes.ids)) > 0
-    leaving = [nodes.ids[n] for n in np.flatnonzero(nodes.live & ~nodes.accepts & holding)]
+    leaving = [nodes.ids[n] for n in np.flatnonzero(nodes.live & ~nodes.accepts & cluster.holding(held))]
     rest = f" {', '.join(leaving)} still hold shards; plan again after this plan." if leaving else ""
     return f"The movement budget ({policy.max_moves} moves, {size(policy.max_move_bytes)}) left something undone.{rest}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foreshard.placement.assignment import Assignment
-from foreshard.placement.cluster import FULL, HOT, Bools, Cluster, Floats, Ints
+from foreshard.placement.cluster import FULL, Bools, Cluster, Floats, Ints
 from foreshard.placement.loads import shares
 from foreshard.placement.working import Draft, Facts
 
@@ -22,7 +22,7 @@ def assignment_of(cluster: Cluster, facts: Facts, draft: Draft, overload_weight:
     shard, place = units_of(draft)
     node, kind, origin = (a[shard, place].astype(np.int64) for a in (draft.node, draft.kind, draft.origin))
     share = shares(cluster, draft.held)[shard, place]
-    part = np.where(kind == FULL, 1.0, _hot_part(shards.size)[shard])
+    part = np.where(kind == FULL, 1.0, shards.hot_part()[shard])
     loaded = bool(shards.mean.any() or shards.own_square.any() or shards.common.any())
     steps = slice(None) if loaded else slice(0, 0)
     # What has left a node that takes no shards does not go back, and counts as one that is made anew.
@@ -69,13 +69,6 @@ def _limits(cluster: Cluster) -> Floats:
     balanced = np.unique(np.concatenate([cluster.costs.balance_first, cluster.costs.balance_second]))
     limit[np.ix_(~cluster.nodes.live, balanced)] = 0.0
     return limit
-
-
-def _hot_part(size: Ints) -> Floats:
-    """The part of a full replica's needs that a hot one takes, shape (S,)."""
-    full = size[:, FULL]
-    part: Floats = np.where(full > 0, np.minimum(1.0, size[:, HOT] / np.maximum(full, 1)), 1.0)
-    return part
 
 
 def _distinct(cluster: Cluster) -> Bools:

@@ -190,22 +190,16 @@ def _counts(cluster: Cluster, touched: Ints) -> tuple[Ints, Ints, Ints]:
 
 def _needs(cluster: Cluster, touched: Ints) -> Floats:
     """What a shard takes of each resource by what is held of it, shape (L, 3, R)."""
-    need, size = cluster.shards.need[touched], cluster.shards.size[touched]
+    need = cluster.shards.need[touched]
     table = np.zeros((touched.size, 3, need.shape[1]))
-    table[:, HOT] = need * _hot_part(size)[:, None]
+    table[:, HOT] = need * cluster.shards.hot_part()[touched, None]
     table[:, FULL] = need
     return table
 
 
-def _hot_part(size: Ints) -> Floats:
-    """The part of a full replica's needs that a hot one has; all where the full one has no bytes."""
-    part: Floats = np.divide(size[:, HOT], size[:, FULL], out=np.ones(len(size)), where=size[:, FULL] > 0)
-    return part
-
-
 def _used(cluster: Cluster, row: Ints, node: Ints, kind: Kinds) -> Floats:
     """What the layout at hand uses, shape (N, R)."""
-    part = np.where(kind == FULL, 1.0, _hot_part(cluster.shards.size)[row])
+    part = np.where(kind == FULL, 1.0, cluster.shards.hot_part()[row])
     used = np.zeros(cluster.nodes.limit.shape)
     for resource in range(len(cluster.costs.names)):
         used[:, resource] = np.bincount(node, part * cluster.shards.need[row, resource], len(cluster.nodes.ids))

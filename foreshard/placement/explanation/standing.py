@@ -56,9 +56,7 @@ class Standing:
     @cached_property
     def taken(self) -> Floats:
         """The part of its shard's needs that each replica takes, shape (S, K): a hot one takes as much as of the bytes."""
-        size = self.cluster.shards.size
-        part = np.divide(size[:, HOT], size[:, FULL], out=np.ones(len(size)), where=size[:, FULL] > 0)
-        hot = np.minimum(part, 1.0)[:, None]
+        hot = self.cluster.shards.hot_part()[:, None]
         used: Floats = np.where(self.held.kind == FULL, 1.0, np.where(self.held.kind == HOT, hot, 0.0))
         return used
 
