@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow data-docs benchmark-forecast benchmark-placement test test-fast test-spark test-live lint format lock clean
+.PHONY: help setup demo airflow data-docs benchmark-forecast benchmark-placement test soak test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -35,6 +35,9 @@ test: setup lint ## everything: lint, types, units, Spark, real servers
 
 test-fast: setup ## what needs neither Spark nor a server of its own: two minutes, the first time compiling
 	@$(PYTEST) -m "not spark and not live" -n 2
+
+soak: setup ## the property tests on new examples, many times (ROUNDS=20)
+	@for round in $$(seq $(or $(ROUNDS),20)); do FORESHARD_EXAMPLES=soak $(PYTEST) -m "not spark and not live" -n 2 -q || exit 1; done
 
 test-spark: setup ## the tests that start a Spark session
 	@$(PYTEST) -m "spark and not live"

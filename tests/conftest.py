@@ -20,9 +20,11 @@ from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import ForecastSettings, NodeSettings, Settings, SparkSettings
 
 _numbers = itertools.count()
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("foreshard", deadline=None)
-hypothesis.settings.load_profile("foreshard")
+# How long an example takes says more about the machine than about the code. `make test` tries the same examples every time,
+# so that a change is judged by what it changed; `make soak` draws new ones, and prints how to get a failing one again.
+hypothesis.settings.register_profile("foreshard", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("soak", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("FORESHARD_EXAMPLES", "foreshard"))
 
 
 # Minutes each: begun first, so that two workers end at about the same time.

@@ -90,11 +90,17 @@ def test_a_start_that_breaks_constraints_is_made_no_worse(seed: int) -> None:
 @given(seed=SEEDS)
 def test_places_conflicts_and_full_nodes_are_repaired_where_there_is_room(seed: int) -> None:
     assignment, legal = random_assignment(seed)
+    # Room for every unit on every node but the first, and nothing that asks for the first: what is left over is a fault.
     roomy = assignment._replace(
-        limit=assignment.limit * 10 + 500, near=assignment.near[:0], near_start=assignment.near_start * 0
+        limit=assignment.limit * 10 + 500,
+        near=assignment.near[:0],
+        near_start=assignment.near_start * 0,
+        min_zones=assignment.min_zones * 0,
+        accepts=np.ones_like(assignment.accepts),
+        permit=np.full_like(assignment.permit, -1),
     )
     roomy.limit[0] = assignment.limit[0] / 2
-    crowded = np.where(assignment.fixed | (assignment.permit >= 0), legal, 0)
+    crowded = np.where(assignment.fixed, legal, 0)
     found = improve(roomy, crowded, seed=seed, iterations=5_000)
     stuck = roomy.use[roomy.fixed & (roomy.initial == 0)].sum(0) + roomy.use[roomy.initial == 0].sum(0) * roomy.transient
     left = [name for name in broken(roomy, found.node) if not name.startswith("group")]
