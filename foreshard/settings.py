@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from foreshard.errors import ForeshardError
 from foreshard.input_settings import InputsSettings, check_inputs
 from foreshard.model import Node, Policy
+from foreshard.transition_settings import TransitionSettings, check_transition
 
 ENVIRONMENT_VARIABLE = "FORESHARD_SETTINGS"
 _STRICT = ConfigDict(extra="forbid")
@@ -173,6 +174,7 @@ class Settings:
     maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     checks: CheckSettings = field(default_factory=CheckSettings)
+    transition: TransitionSettings = field(default_factory=TransitionSettings)
     path: Path | None = None  # where these settings were read from
 
     def table(self, name: str) -> str:
@@ -233,6 +235,7 @@ def _check(settings: Settings, origin: str) -> None:
         raise ForeshardError(f"{origin}: forecast.grain_minutes: must be 1, 5, 15 or 60")
     _check_lowest(settings, origin)
     _check_upkeep(settings, origin)
+    check_transition(settings.transition, origin)
     check_inputs(settings.input, origin)
 
 
@@ -274,6 +277,8 @@ def _check_lowest(settings: Settings, origin: str) -> None:
         ("maintenance.vacuum_hours", settings.maintenance.vacuum_hours, 24),
         ("maintenance.log_days", settings.maintenance.log_days, 1),
         ("maintenance.lease_wait_seconds", settings.maintenance.lease_wait_seconds, 0),
+        *((f"transition.{n}", v, 0) for n, v in asdict(settings.transition).items() if n != "cut_over"),
+        ("transition.attempts", settings.transition.attempts, 1),
         *((f"retention.{name}", days, 0) for name, days in asdict(settings.retention).items()),
         *((f"operation_cost.{name}", cost, 0) for name, cost in settings.operation_cost.items()),
     ]
