@@ -12,11 +12,14 @@ from foreshard.errors import ForeshardError
 
 @dataclass(frozen=True)
 class TransitionSettings:
-    """How plans are carried out. `shadow_share` of the queries of a shard are also sent to its new replica, until
-    `shadow_queries` were compared or `shadow_seconds` are over; with a share of 0 there is no shadowing. `cut_over`: the parts
-    of the new weights published one after another, each held for `step_seconds` and until the gateways follow it. A verification
-    expires after `verified_hours`, or when the copy is more than `catch_up_versions` behind. A node that does not answer for
-    `silent_seconds` is waited for, and after `give_up_seconds` its moves are rolled back."""
+    """How plans are carried out.
+
+    `shadow_share` of the queries of a shard also go to its new replica, until `shadow_queries` were compared or
+    `shadow_seconds` are over; with a share of 0 there is no shadowing. `cut_over`: the parts of the new weights published one
+    after another, each held for `step_seconds` and until the gateways follow it. A verification expires after `verified_hours`,
+    or when the copy is more than `catch_up_versions` behind. A node that does not answer for `silent_seconds` is waited for,
+    and after `give_up_seconds` its moves are rolled back.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
