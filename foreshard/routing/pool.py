@@ -18,13 +18,17 @@ _POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One thing that is sharded; `current_epoch` is 0 before anything is published."""
+    """One thing that is sharded; `current_epoch` is 0 before anything is published.
+
+    `desired_nodes`: how many nodes the newest plan asks for, None before one says.
+    """
 
     pool_id: str
     kind: str
     slot_bits: int
     policy: Policy
     current_epoch: int
+    desired_nodes: int | None = None
 
 
 def register(url: str, settings: Settings) -> Pool:
@@ -79,6 +83,14 @@ def set_node_url(url: str, pool_id: str, node_id: str, node_url: str) -> None:
     _require(database.query(url, "set_node_url", {"pool_id": pool_id, "node_id": node_id, "url": node_url}), pool_id, node_id)
 
 
+def set_desired_nodes(url: str, pool_id: str, n: int | None) -> None:
+    """How many nodes the pool should have, for whoever provides them; None: nobody says. ForeshardError without the pool."""
+    if n is not None and n < 1:
+        raise ForeshardError(f"pool {pool_id} cannot do with {n} nodes; name at least 1")
+    if not database.query(url, "set_desired_nodes", {"pool_id": pool_id, "desired_nodes": n}):
+        raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`")
+
+
 def as_node(row: Row) -> Node:
     """A node from a row of table `node`."""
     return Node(row["node_id"], row["capacity"], NodeState(row["state"]), row["url"], row["zone"])
@@ -93,4 +105,5 @@ def _require(rows: list[Row], pool_id: str, node_id: str) -> None:
 
 def from_row(row: Row) -> Pool:
     """A pool from a row of table `pool`."""
-    return Pool(row["pool_id"], row["kind"], row["slot_bits"], _POLICY.validate_python(row["policy"]), row["current_epoch"])
+    policy = _POLICY.validate_python(row["policy"])
+    return Pool(row["pool_id"], row["kind"], row["slot_bits"], policy, row["current_epoch"], row["desired_nodes"])

@@ -26,9 +26,26 @@ class PredictedLoad:
     mean: float
 
 
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A copy that gets a `share` (0 to 1) of its shard's queries beside the replica that answers them, to be compared with it.
+
+    It is no replica yet. `covers_from` None covers all time. `since_epoch`: the epoch that began the shadowing; 0: this one.
+    """
+
+    shard_id: int
+    node_id: str
+    covers_from: date | None
+    share: float
+    since_epoch: int = 0
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """One epoch, whole: nodes, shard → replicas, isolated entities, and the forecast that gateways weigh by."""
+    """One epoch, whole: nodes, shard → replicas, isolated entities, and the forecast that gateways weigh by.
+
+    `shadows` change nothing about who answers.
+    """
 
     pool_id: str
     epoch: int
@@ -41,6 +58,7 @@ class Snapshot:
     replicas: tuple[Replica, ...]
     isolated: tuple[tuple[str, int], ...] = ()  # (entity_id, shard_id)
     predicted: tuple[PredictedLoad, ...] = ()
+    shadows: tuple[Shadow, ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -53,7 +71,7 @@ class Snapshot:
 
 def encode(snapshot: Snapshot) -> tuple[bytes, str]:
     """The compressed canonical JSON and the hex SHA-256 of it."""
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "pool_id": snapshot.pool_id,
         "epoch": snapshot.epoch,
@@ -69,6 +87,11 @@ def encode(snapshot: Snapshot) -> tuple[bytes, str]:
         "isolated": [list(pair) for pair in snapshot.isolated],
         "predicted": [[p.shard_id, p.interval_start.timestamp(), p.mean] for p in snapshot.predicted],
     }
+    if snapshot.shadows:  # left out otherwise, as in epochs from before there were any
+        document["shadows"] = [
+            [s.shard_id, s.node_id, s.covers_from.isoformat() if s.covers_from else None, s.share, s.since_epoch]
+            for s in snapshot.shadows
+        ]
     packed = zstandard.ZstdCompressor(level=3).compress(json.dumps(document, separators=(",", ":"), sort_keys=True).encode())
     return packed, hashlib.sha256(packed).hexdigest()
 
@@ -92,4 +115,8 @@ def decode(packed: bytes, checksum: str) -> Snapshot:
         replicas=tuple(Replica(s, n, w, date.fromisoformat(c) if c else None) for s, n, w, c in document["replicas"]),
         isolated=tuple((e, s) for e, s in document["isolated"]),
         predicted=tuple(PredictedLoad(s, datetime.fromtimestamp(t, UTC), m) for s, t, m in document["predicted"]),
+        shadows=tuple(
+            Shadow(s, n, date.fromisoformat(c) if c else None, share, since or document["epoch"])
+            for s, n, c, share, since in document.get("shadows", ())
+        ),
     )

@@ -50,6 +50,8 @@ class Heartbeat:
     age_seconds: float
     load: float
     shards: dict[int, int]  # shard → applied version
+    capacity: float | None = None  # in the unit of load; None if the node did not say
+    incarnation: str = ""  # of the process that reports: another one, another start
 
 
 def publish(
@@ -98,6 +100,7 @@ def rollback(url: str, pool_id: str, to_epoch: int, actor: str) -> int:
         epoch=current_epoch + 1,
         parent=current_epoch,
         nodes=tuple(nodes.get(node.node_id, node) for node in old.nodes),
+        shadows=(),  # what was compared then may be gone
     )
     with database.transaction(url) as cursor:
         write_epoch(cursor, new, current_epoch, actor, f"rolled back to epoch {to_epoch}", "")
@@ -152,11 +155,30 @@ def unacknowledged(url: str, pool_id: str, epoch: int) -> list[str]:
     return [row["gateway_id"] for row in rows]
 
 
-def write_heartbeat(url: str, pool_id: str, node_id: str, load: float, shards: Mapping[int, int]) -> None:
-    """A node's report: its load in weighted requests per second and the applied version of each shard it holds."""
+def write_heartbeat(
+    url: str,
+    pool_id: str,
+    node_id: str,
+    load: float,
+    shards: Mapping[int, int],
+    *,
+    capacity: float | None = None,
+    incarnation: str = "",
+) -> None:
+    """A node's report: its load in weighted requests per second and the applied version of each shard it holds.
+
+    `capacity` None: as registered. `incarnation` tells the node's processes apart.
+    """
     if not (math.isfinite(load) and load >= 0):
         raise ForeshardError(f"heartbeat of {node_id}: load {load} is not a number of at least 0")
-    report = {"pool_id": pool_id, "node_id": node_id, "load": load, "shards": Json(dict(shards))}
+    report = {
+        "pool_id": pool_id,
+        "node_id": node_id,
+        "load": load,
+        "shards": Json(dict(shards)),
+        "capacity": capacity,
+        "incarnation": incarnation,
+    }
     try:
         database.query(url, "write_heartbeat", report)
     except errors.ForeignKeyViolation:

@@ -11,10 +11,9 @@ from pyspark.sql import functions as F
 
 from foreshard.lake.tables import QUERY_LOAD, QUERY_PATTERN_OBSERVED, USAGE_HOURLY, Table
 from foreshard.settings import Settings
+from foreshard.usage.latency_histogram import GAMMA
 from foreshard.usage.records import QUERIES, USAGE, RecordKind
 
-# Bucket b of a latency histogram holds (GAMMA**(b-1), GAMMA**b] milliseconds: 1 % relative error at its middle.
-GAMMA = 1.01 / 0.99
 # An entity is kept apart in query_load only if it is also a visible part of its slot's load in the interval.
 HEAVY_SHARE = 1 / 32
 PATTERNS_KEPT = 100

@@ -93,6 +93,10 @@ def test_heartbeats_keep_the_latest_report(published: str) -> None:
     store.write_heartbeat(published, "usage", "a", 2.5, {0: 17, 3: 16})
     beat = store.read_heartbeats(published, "usage")["a"]
     assert (beat.load, beat.shards) == (2.5, {0: 17, 3: 16})
+    assert (beat.capacity, beat.incarnation) == (10.0, "")
+    store.write_heartbeat(published, "usage", "a", 2.5, {}, capacity=7.0, incarnation="second start")
+    beat = store.read_heartbeats(published, "usage")["a"]
+    assert (beat.capacity, beat.incarnation) == (7.0, "second start")
     assert 0 <= beat.age_seconds < 60
     with pytest.raises(ForeshardError, match="has no node z"):
         store.write_heartbeat(published, "usage", "z", 1.0, {})

@@ -1,0 +1,3 @@
+SELECT position, role, accepted, detail
+FROM transfer_answer
+WHERE pool_id = %(pool_id)s AND plan_id = %(plan_id)s;
