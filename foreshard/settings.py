@@ -18,7 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from foreshard.errors import ForeshardError
 from foreshard.input_settings import InputsSettings, check_inputs
 from foreshard.model import Node, Policy
+from foreshard.nodes.provisioner_settings import ProvisionerSettings, WatchSettings, check_nodes
 from foreshard.transition_settings import TransitionSettings, check_transition
+from foreshard.upkeep.upkeep_settings import CheckSettings, MaintenanceSettings, RetentionSettings
 
 ENVIRONMENT_VARIABLE = "FORESHARD_SETTINGS"
 _STRICT = ConfigDict(extra="forbid")
@@ -108,43 +110,6 @@ class HotEntitySettings:
 
 
 @dataclass(frozen=True)
-class MaintenanceSettings:
-    """How the tables are kept. A partition is compacted when it has more than `small_files` files under `small_file_mb`, at
-    most `compact_gb` per table and run. Files that no version needs are kept for `vacuum_hours`, the log for `log_days`."""
-
-    __pydantic_config__ = _STRICT
-
-    small_file_mb: int = 64
-    small_files: int = 4
-    compact_gb: float = 8.0
-    vacuum_hours: int = 168
-    log_days: int = 30
-    lease_wait_seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class RetentionSettings:
-    """Days of data kept, counted back from the newest complete hour; 0 keeps them for ever."""
-
-    __pydantic_config__ = _STRICT
-
-    load_days: int = 0
-    forecast_days: int = 90
-    score_days: int = 365
-    quarantine_days: int = 90
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """Reports of the newest `kept_runs` runs are kept. `rows_on_spark`: staged records are checked row by row too."""
-
-    __pydantic_config__ = _STRICT
-
-    kept_runs: int = 500
-    rows_on_spark: bool = True
-
-
-@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; see the README for a commented file."""
 
@@ -175,6 +140,8 @@ class Settings:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     checks: CheckSettings = field(default_factory=CheckSettings)
     transition: TransitionSettings = field(default_factory=TransitionSettings)
+    provisioner: ProvisionerSettings = field(default_factory=ProvisionerSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
     path: Path | None = None  # where these settings were read from
 
     def table(self, name: str) -> str:
@@ -236,6 +203,7 @@ def _check(settings: Settings, origin: str) -> None:
     _check_lowest(settings, origin)
     _check_upkeep(settings, origin)
     check_transition(settings.transition, origin)
+    check_nodes(settings.provisioner, settings.watch, origin)
     check_inputs(settings.input, origin)
 
 
@@ -297,5 +265,7 @@ def _complete(settings: Settings, base: Path, file: Path | None) -> Settings:
 
     events = settings.forecast.events and str((base / settings.forecast.events).resolve())
     forecast = replace(settings.forecast, events=events)
+    secret = settings.provisioner.secret_file
+    provisioner = replace(settings.provisioner, secret_file=secret and str((base / secret).resolve()))
     lake, landing = rooted(settings.lake, "lake"), rooted(settings.landing, "landing")
-    return replace(settings, home=home, lake=lake, landing=landing, forecast=forecast, path=file)
+    return replace(settings, home=home, lake=lake, landing=landing, forecast=forecast, provisioner=provisioner, path=file)

@@ -24,6 +24,7 @@ ALTER TABLE plan_move ADD COLUMN IF NOT EXISTS paused_from text; -- the state to
 ALTER TABLE plan_move ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 0; -- failures so far
 ALTER TABLE plan_move ADD COLUMN IF NOT EXISTS step integer NOT NULL DEFAULT 0; -- of the cut-over
 ALTER TABLE plan_move ADD COLUMN IF NOT EXISTS bytes_copied bigint NOT NULL DEFAULT 0;
+ALTER TABLE plan_move ADD COLUMN IF NOT EXISTS detail text NOT NULL DEFAULT ''; -- why it is in this state
 ALTER TABLE transition_event ADD COLUMN IF NOT EXISTS epoch bigint;
 
 -- Bytes that may be copied per second in a pool. A copy reserves its time before it begins: free_at only grows, so that the
@@ -68,3 +69,25 @@ CREATE TABLE IF NOT EXISTS shadow_report (
 ALTER TABLE heartbeat ADD COLUMN IF NOT EXISTS capacity double precision;
 ALTER TABLE heartbeat ADD COLUMN IF NOT EXISTS incarnation text NOT NULL DEFAULT ''; -- of the process that reports
 ALTER TABLE pool ADD COLUMN IF NOT EXISTS desired_nodes integer; -- as the newest plan counts them
+
+-- Since when a node has reported more load than its capacity, without a pause.
+CREATE TABLE IF NOT EXISTS node_overload (
+    pool_id text NOT NULL,
+    node_id text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pool_id, node_id),
+    FOREIGN KEY (pool_id, node_id) REFERENCES node
+);
+
+-- What a provisioner was asked to do. A repeat after a kill goes on under the same id, so that it is done once.
+CREATE TABLE IF NOT EXISTS node_operation (
+    operation_id text PRIMARY KEY,
+    pool_id text NOT NULL,
+    node_id text NOT NULL,
+    verb text NOT NULL CHECK (verb IN ('add', 'drain', 'remove')),
+    begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at timestamptz, -- empty while it may have to be repeated
+    detail text NOT NULL DEFAULT '',
+    FOREIGN KEY (pool_id, node_id) REFERENCES node
+);
+CREATE UNIQUE INDEX IF NOT EXISTS node_operation_open ON node_operation (pool_id, node_id, verb) WHERE ended_at IS NULL;
