@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import httpx
 from foreshard.gateway import http
 from foreshard.gateway.activity import Outcome
 from foreshard.gateway.decision import Decision, Verdict
+from foreshard.gateway.mirror import Mirror, RealAnswer
 from foreshard.gateway.query import Query
 from foreshard.gateway.retry_budget import RetryBudget
 from foreshard.gateway.router import Router
@@ -44,15 +44,23 @@ class _Reply:
     words: str  # why it is no answer, empty if it is one
     load: float = 0.0
     epoch: int | None = None  # of a not-mine refusal
+    version: int | None = None  # that it is at
+    seconds: float = 0.0
 
 
 class Dispatcher:
-    """For one event loop. `poke` asks for a look at what is published now."""
+    """For one event loop. `poke` asks for a look at what is published now; `mirror` gets what was answered."""
 
     def __init__(
-        self, router: Router, client: httpx.AsyncClient, poke: Callable[[], None], clock: Callable[[], datetime]
+        self,
+        router: Router,
+        client: httpx.AsyncClient,
+        poke: Callable[[], None],
+        clock: Callable[[], datetime],
+        mirror: Mirror | None = None,
     ) -> None:
         self._router, self._client, self._poke, self._clock = router, client, poke, clock
+        self._mirror = mirror
         self._budget = RetryBudget()
 
     async def ask(self, query: Query, parameters: Mapping[str, str], minimum_version: int | None, deadline: float) -> Answer:
@@ -75,6 +83,9 @@ class Dispatcher:
                 continue
             reply = await self._attempt(decision, query, parameters, minimum_version)
             if not reply.words:
+                if self._mirror is not None and reply.status == 200:
+                    real = RealAnswer(decision.node_id, reply.body, reply.version, reply.seconds)
+                    self._mirror.offer(query, parameters, real)
                 return Answer(reply.status, reply.body, decision, _told(decision, history), reply.load)
             if reply.status == 425:
                 behind[decision.node_id] = decision
@@ -115,8 +126,7 @@ class Dispatcher:
 
 
 def _understood(response: httpx.Response, seconds: float) -> tuple[_Reply, Outcome]:
-    load, version = _number(response.headers.get(http.LOAD)), _number(response.headers.get(http.APPLIED_VERSION))
-    applied = None if version is None else int(version)
+    load, applied = http.number(response.headers.get(http.LOAD)), http.applied_version(response.headers)
     status = response.status_code
     epoch = http.not_mine_epoch(response.text) if status == 503 else None
     words = ""
@@ -128,17 +138,8 @@ def _understood(response: httpx.Response, seconds: float) -> tuple[_Reply, Outco
         words = f"failed with status {status}"
     failed = status >= 500 and epoch is None
     outcome = Outcome(failed, None if words else seconds, load, applied, not_mine=epoch is not None)
-    return _Reply(status, response.content, words, load or 0.0, epoch), outcome
+    return _Reply(status, response.content, words, load or 0.0, epoch, applied, seconds), outcome
 
 
 def _told(decision: Decision, history: list[str]) -> str:
     return decision.reason + ("; before: " + ", ".join(history) if history else "")
-
-
-def _number(text: str | None) -> float | None:
-    """A finite number of at least 0; a pipeline of another make may send anything."""
-    try:
-        value = float(text) if text else -1.0
-    except ValueError:
-        return None
-    return value if 0 <= value < math.inf else None

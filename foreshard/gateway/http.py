@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import FrameType
 
 import uvicorn
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -50,15 +52,30 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Answers until TERM or INT, then finishes the requests in hand and returns. For the main thread."""
+class _Server(uvicorn.Server):
+    """Says so when it is asked to stop, which is before the requests in hand are finished."""
+
+    def __init__(self, config: uvicorn.Config, asked_to_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._asked_to_stop = asked_to_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._asked_to_stop()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: ASGIApp, bound: socket.socket, asked_to_stop: Callable[[], None] = lambda: None) -> None:
+    """Answers until TERM or INT, then finishes the requests in hand and returns. For the main thread.
+
+    `asked_to_stop` is called inside the signal's handler: it must not take a lock.
+    """
     # uvicorn raises the signal again when it is done: without these the process would then die of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10, server_header=False
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    _Server(config, asked_to_stop).run(sockets=[bound])
 
 
 def error(status: int, sentence: str, retry_after: float | None = None, headers: Mapping[str, str] | None = None) -> Response:
@@ -81,6 +98,21 @@ def not_mine_epoch(body: str) -> int | None:
     """The epoch in a refusal, None if the text is none."""
     match = _NOT_MINE.match(body)
     return int(match[1]) if match else None
+
+
+def number(text: str | None) -> float | None:
+    """A header's finite number of at least 0; None for all else, as a pipeline of another make may send anything."""
+    try:
+        value = float(text) if text else -1.0
+    except ValueError:
+        return None
+    return value if 0 <= value < math.inf else None
+
+
+def applied_version(headers: Mapping[str, str]) -> int | None:
+    """The source version that an answer is at, None if it does not say."""
+    version = number(headers.get(APPLIED_VERSION))
+    return None if version is None else int(version)
 
 
 def metrics(values: Mapping[str, float]) -> Response:

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,20 +24,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from foreshard.errors import ForeshardError
-from foreshard.gateway import http, query
+from foreshard.gateway import http, query, transfers
 from foreshard.gateway.load_meter import LoadMeter
 from foreshard.gateway.query import BadQuery
 from foreshard.gateway.serving_copy import Behind, NotMine, Row, ServingCopy, follow
 from foreshard.local.postgres import resolve_url
 from foreshard.routing import pool, store
 from foreshard.settings import Settings
+from foreshard.transition import negotiation
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 3.0
 
 
 class Pipeline:
-    """One node's requests, its copy of the serving table, and its heartbeat."""
+    """One node's requests, its copy of the serving table, its heartbeat, and its answers to moves."""
 
     def __init__(self, settings: Settings, node_id: str, url: str) -> None:
         self._settings, self._node_id, self._url = settings, node_id, url
@@ -44,9 +46,12 @@ class Pipeline:
         self._load = LoadMeter()
         self._answers: Counter[int] = Counter()
         self._epoch = 0  # as last heard from Postgres
-        self._stopping = threading.Event()
+        self._incarnation = uuid.uuid4().hex
+        self._asked_to_stop = False
+        self._stopping, self._due = threading.Event(), threading.Event()  # `due`: a heartbeat
+        following = (self._copy, self._stopping, POLL_SECONDS, _report, self._due.set)
         self._threads = [
-            threading.Thread(target=follow, args=(self._copy, self._stopping, POLL_SECONDS, _report), daemon=True),
+            threading.Thread(target=follow, args=following, daemon=True),
             threading.Thread(target=self._beat, name="heartbeat", daemon=True),
         ]
 
@@ -61,12 +66,18 @@ class Pipeline:
             lifespan=self._lifespan,
         )
 
+    def asked_to_stop(self) -> None:
+        """From now on no move may bring anything here. Takes no lock: a signal's handler calls it."""
+        self._asked_to_stop = True
+
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         for thread in self._threads:
             thread.start()
         yield
+        self._asked_to_stop = True
         self._stopping.set()
+        self._due.set()
         for thread in self._threads:
             await asyncio.to_thread(thread.join, 5.0)
         self._copy.close()
@@ -125,23 +136,40 @@ class Pipeline:
         """Says where this node is, its load and its versions; queries go on whether Postgres answers or not."""
         problem = ""
         while True:
+            is_last = self._stopping.is_set()
             try:
-                self._beat_once(resolve_url(self._settings))
+                url = resolve_url(self._settings)
+                if not is_last:  # a node that goes does not say that it is there
+                    self._beat_once(url)
+                self._answer_transfers(url)
                 problem = ""
             except (ForeshardError, psycopg2.Error) as error:
                 sentence = " ".join(str(error).split())
                 if sentence != problem:
                     _report(f"pipeline {self._node_id}: no heartbeat, it is tried again: {sentence}")
                 problem = sentence
-            if self._stopping.wait(HEARTBEAT_SECONDS):
+            if is_last:
                 return
+            self._due.wait(HEARTBEAT_SECONDS)
+            self._due.clear()
 
     def _beat_once(self, url: str) -> None:
         pool_id = self._settings.pool_id
         pool.set_node_url(url, pool_id, self._node_id, self._url)
         self._epoch = pool.read_pool(url, pool_id).current_epoch
         if self._copy.is_known:
-            store.write_heartbeat(url, pool_id, self._node_id, self._load.value(), self._copy.applied_versions)
+            load, held = self._load.value(), self._copy.applied_versions
+            store.write_heartbeat(url, pool_id, self._node_id, load, held, incarnation=self._incarnation)
+
+    def _answer_transfers(self, url: str) -> None:
+        """Says to each move that concerns this node, once, whether it may go on."""
+        pool_id = self._settings.pool_id
+        if not self._copy.is_known:
+            return
+        for transfer in negotiation.open_transfers(url, pool_id, self._node_id):
+            room = transfers.free_bytes(self._settings.table(f"serving/{self._node_id}"))
+            said = transfers.answer_to(transfer, self._copy.applied_versions, self._asked_to_stop, room)
+            negotiation.answer(url, pool_id, transfer, said.accepted, said.detail)
 
 
 def run_pipeline(
@@ -155,7 +183,8 @@ def run_pipeline(
     bound = http.listen(host, port)
     declared = next((n.url for n in settings.nodes if n.node_id == node_id), "")
     announce(f"pipeline {node_id} listens on {http.address(bound)}")
-    http.serve(Pipeline(settings, node_id, declared or http.address(bound)).app(), bound)
+    pipeline = Pipeline(settings, node_id, declared or http.address(bound))
+    http.serve(pipeline.app(), bound, pipeline.asked_to_stop)
 
 
 def as_json(rows: list[Row]) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from foreshard.gateway.activity import NodeActivity, Outcome
@@ -26,6 +26,23 @@ PREDICTED_SHARE = 0.5
 HIGHEST_UTILISATION = 0.95
 # How far a node's latency, against the other nodes', may raise or lower its score.
 LATENCY_BOUNDS = (0.25, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCopy:
+    """A new replica that is to get a query as well. `key`: the epoch that began it, shard, node; `epoch`: the one of now."""
+
+    key: tuple[int, int, str]
+    url: str
+    epoch: int
+
+    @property
+    def shard_id(self) -> int:
+        return self.key[1]
+
+    @property
+    def node_id(self) -> str:
+        return self.key[2]
 
 
 class Router:
@@ -113,6 +130,24 @@ class Router:
             for shard_id, version in (applied or {}).items():
                 activity.applied[shard_id] = max(version, activity.applied.get(shard_id, version))
 
+    def shadows(self, query: Query, answered_by: str) -> tuple[ShadowCopy, ...]:
+        """The new replicas that get this query as well, each drawn by its share; never the node that answered it."""
+        table = self._table
+        found = table.shadows(query.entity_id, query.range_start) if table else []
+        if table is None or not found:
+            return ()
+        with self._lock:
+            return tuple(
+                ShadowCopy((s.since_epoch, s.shard_id, s.node_id), url, table.epoch)
+                for s in found
+                if s.node_id != answered_by and (url := self._url(table, s.node_id)) and self._random.random() < s.share
+            )
+
+    def is_shadowed(self, key: tuple[int, int, str]) -> bool:
+        """Whether the epoch routed by lists this new replica."""
+        table = self._table
+        return table is not None and table.is_shadowed(*key)
+
     def explain(self, query: Query, *, now: datetime, minimum_version: int | None = None) -> list[dict[str, object]]:
         """Every replica of the query's shard: its score, and why it would be left out, if it would."""
         table = self._table
@@ -190,7 +225,7 @@ class Router:
             verdict=verdict,
             shard_id=candidate.shard_id,
             node_id=node.node_id,
-            url=self._of(node.node_id).url or node.url,
+            url=self._url(table, node.node_id),
             predicted_load=table.predicted_load(node.node_id, now) or 0.0,
             candidates=scores,
             reason=reason,
@@ -247,6 +282,10 @@ class Router:
     def _retry_after(self, clock: float) -> float:
         ejected = [a.ejected_until - clock for a in self._activity.values() if a.ejected_until > clock]
         return max(1.0, min(ejected, default=1.0))
+
+    def _url(self, table: RoutingTable, node_id: str) -> str:
+        node = table.nodes.get(node_id)
+        return self._of(node_id).url or (node.url if node else "")
 
     def _of(self, node_id: str) -> NodeActivity:
         activity = self._activity.get(node_id)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
 
 from foreshard.errors import ForeshardError
 from foreshard.hashing import entity_slot
 from foreshard.model import Node, NodeState
-from foreshard.routing.snapshot import Snapshot
+from foreshard.routing.snapshot import Shadow, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class RoutingTable:
         self._shards = self._by_shard(snapshot)
         self._isolated = {entity: (shard, self._isolated_candidates(entity, shard)) for entity, shard in snapshot.isolated}
         self._predicted = self._predicted_by_interval(snapshot)
+        self._shadows: dict[int, list[Shadow]] = defaultdict(list)
+        for shadow in snapshot.shadows:
+            since = shadow.since_epoch or snapshot.epoch
+            self._shadows[shadow.shard_id].append(replace(shadow, since_epoch=since))
 
     def shard_of(self, entity_id: str) -> int:
         isolated = self._isolated.get(entity_id)
@@ -45,6 +49,18 @@ class RoutingTable:
         """Every replica that holds the entity's rows, one per node; an isolated entity is also in its slot's replicas."""
         isolated = self._isolated.get(entity_id)
         return isolated[1] if isolated else self._shards.get(entity_slot(entity_id, self.snapshot.slot_bits), ())
+
+    def shadows(self, entity_id: str, range_start: datetime) -> list[Shadow]:
+        """The new copies that could answer for the entity from this time on; `since_epoch` is always set."""
+        if not self._shadows:
+            return []
+        own, slot = self.shard_of(entity_id), entity_slot(entity_id, self.snapshot.slot_bits)
+        found = [shadow for shard in {own, slot} for shadow in self._shadows.get(shard, ())]
+        return [s for s in found if s.covers_from is None or range_start >= _midnight(s.covers_from)]
+
+    def is_shadowed(self, since_epoch: int, shard_id: int, node_id: str) -> bool:
+        """Whether the epoch still lists the shadow that began then."""
+        return any((s.since_epoch, s.node_id) == (since_epoch, node_id) for s in self._shadows.get(shard_id, ()))
 
     def predicted_load(self, node_id: str, now: datetime) -> float | None:
         """Predicted load of a node in the interval that holds `now`; None if no forecast reaches it."""
@@ -63,7 +79,7 @@ class RoutingTable:
                 raise ForeshardError(
                     f"epoch {snapshot.epoch}: the replica of shard {replica.shard_id} on {replica.node_id} {fault}"
                 )
-            covers_from = datetime.combine(replica.covers_from, time(), UTC) if replica.covers_from else None
+            covers_from = _midnight(replica.covers_from) if replica.covers_from else None
             shards[replica.shard_id].append(Candidate(replica.shard_id, node, replica.weight, covers_from))
         return {shard: tuple(found) for shard, found in shards.items()}
 
@@ -88,6 +104,10 @@ class RoutingTable:
             for candidate in live:
                 interval[candidate.node.node_id] += predicted.mean * candidate.weight / total
         return {interval: dict(by_node) for interval, by_node in loads.items()}
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _covers_more(one: Candidate, other: Candidate) -> bool:

@@ -19,9 +19,11 @@ from foreshard.errors import ForeshardError, Refused
 from foreshard.gateway import http, query, tokens
 from foreshard.gateway.decision import Decision, Verdict
 from foreshard.gateway.dispatch import Answer, Dispatcher
+from foreshard.gateway.mirror import Mirror
 from foreshard.gateway.query import BadQuery, Query
 from foreshard.gateway.query_log import QueryLog
 from foreshard.gateway.router import Router
+from foreshard.gateway.shadow_tally import ShadowTally
 from foreshard.gateway.subscriber import Subscriber
 from foreshard.gateway.writes import LARGEST_BODY, NotJson, Writes
 from foreshard.local.postgres import resolve_url
@@ -48,13 +50,16 @@ class Gateway:
         self._writes = Writes(settings.landing_folder("usage_record"), settings.pool_id, gateway_id, secret, url, clock)
         self._router = Router(operation_cost=settings.operation_cost)
         file = settings.home / "gateway" / gateway_id / "last_known_good"
-        self._subscriber = Subscriber(self._router, url, settings.pool_id, gateway_id, file)
+        self._shadows = ShadowTally(settings.pool_id, gateway_id, self._router.is_shadowed)
+        self._subscriber = Subscriber(self._router, url, settings.pool_id, gateway_id, file, each_turn=self._shadows.write)
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(10.0, connect=1.0),
-            limits=httpx.Limits(max_connections=400, max_keepalive_connections=200),
+            # Pipelines close a connection that was idle for 5 seconds: one that is given up before is never closed in use.
+            limits=httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4.0),
             trust_env=False,  # a proxy of the environment is not between a gateway and its pipelines
         )
-        self._dispatcher = Dispatcher(self._router, self._client, self._subscriber.poke, clock)
+        self._mirror = Mirror(self._router, self._client, self._shadows)
+        self._dispatcher = Dispatcher(self._router, self._client, self._subscriber.poke, clock, self._mirror)
         self._answers: Counter[int] = Counter()
         self._seconds = 0.0
 
@@ -75,6 +80,7 @@ class Gateway:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         await asyncio.to_thread(self._subscriber.start)
         yield
+        await self._mirror.close()
         await asyncio.to_thread(self._subscriber.stop)
         await self._client.aclose()
         await asyncio.to_thread(self._log.close)
@@ -161,9 +167,13 @@ class Gateway:
 
     async def _metrics(self, request: Request) -> Response:
         answers = {f'foreshard_gateway_answers_total{{status="{s}"}}': float(n) for s, n in sorted(self._answers.items())}
+        shadows = {f"foreshard_gateway_shadow_{outcome}_total": float(n) for outcome, n in self._shadows.outcomes.items()}
+        desired = self._subscriber.desired_nodes
         return http.metrics(
             {
                 **answers,
+                **shadows,
+                **({} if desired is None else {"foreshard_pool_desired_nodes": float(desired)}),
                 "foreshard_gateway_query_seconds_total": self._seconds,
                 "foreshard_gateway_epoch": self._router.epoch,
                 "foreshard_gateway_staleness_seconds": self._subscriber.staleness_seconds,

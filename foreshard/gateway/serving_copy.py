@@ -160,13 +160,26 @@ class ServingCopy:
             self._loaded, self._files, self._holdings = seen, files, held
 
 
-def follow(copy: ServingCopy, stop: threading.Event, poll_seconds: float, report: Callable[[str], None]) -> None:
-    """Refreshes until stopped; a failure is reported once, the copy is kept, and the next turn tries again."""
+def follow(
+    copy: ServingCopy,
+    stop: threading.Event,
+    poll_seconds: float,
+    report: Callable[[str], None],
+    changed: Callable[[], None] = lambda: None,
+) -> None:
+    """Refreshes until stopped; a failure is reported once, the copy is kept, and the next turn tries again.
+
+    `changed` is called when other shards are held than before, or at other versions.
+    """
     failing = ""
+    known: dict[int, int] | None = None
     while True:
         try:
             copy.refresh()
             failing = ""
+            if copy.applied_versions != known:
+                known = copy.applied_versions
+                changed()
         except Exception as error:  # whatever the store or the format raises: a pipeline outlives it and says so
             if str(error) != failing:
                 failing = str(error)

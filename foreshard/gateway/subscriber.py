@@ -42,11 +42,14 @@ class Subscriber:
         poll_seconds: float = POLL_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
         report: Callable[[str], None] = lambda sentence: print(sentence, file=sys.stderr, flush=True),
+        each_turn: Callable[[str], None] = lambda url: None,
     ) -> None:
+        """`each_turn` is called with the URL at the end of each turn that heard Postgres, and once at the stop."""
         self._router, self._url, self._pool_id, self._gateway_id = router, url, pool_id, gateway_id
         self._file = file
         self._poll_seconds, self._lease_seconds = poll_seconds, lease_seconds
-        self._report = report
+        self._report, self._each_turn = report, each_turn
+        self.desired_nodes: int | None = None  # of the pool, as last heard
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._heard_at = time.monotonic()
         self._acknowledged = 0
@@ -78,6 +81,8 @@ class Subscriber:
         self._wake.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        with suppress(ForeshardError):
+            self._each_turn(self._url())
         with suppress(ForeshardError):
             store.register_gateway(self._url(), self._pool_id, self._gateway_id, 0.0)
 
@@ -122,7 +127,9 @@ class Subscriber:
     def _refresh(self, url: str) -> None:
         store.register_gateway(url, self._pool_id, self._gateway_id, self._lease_seconds)
         # Only the number is read at each poll; a snapshot may be large.
-        if pool.read_pool(url, self._pool_id).current_epoch > self._router.epoch:
+        heard = pool.read_pool(url, self._pool_id)
+        self.desired_nodes = heard.desired_nodes
+        if heard.current_epoch > self._router.epoch:
             snapshot = store.current(url, self._pool_id)
             if snapshot is not None and self._router.adopt(snapshot):
                 last_known_good.save(self._file, snapshot)
@@ -135,6 +142,7 @@ class Subscriber:
         if self._acknowledged < epoch and self._router.is_drained(epoch):
             store.acknowledge(url, self._pool_id, self._gateway_id, epoch)
             self._acknowledged = epoch
+        self._each_turn(url)
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
