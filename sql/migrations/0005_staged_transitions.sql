@@ -75,6 +75,7 @@ CREATE TABLE IF NOT EXISTS node_overload (
     pool_id text NOT NULL,
     node_id text NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- when somebody last looked
     PRIMARY KEY (pool_id, node_id),
     FOREIGN KEY (pool_id, node_id) REFERENCES node
 );
