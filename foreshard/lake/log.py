@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
-from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction
+from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction, Transaction
 
 from foreshard.errors import ForeshardError
 from foreshard.lake.filesystem import locate
@@ -176,7 +176,15 @@ class Snapshot:
         column = f"partition.{self.partition[0]}"
         # Before anything is made of them one by one: a table has many times the files that a run looks at.
         wanted = pc.is_in(self._files[column], pa.array(set(partitions), self._files[column].type))
-        for row in self._files.filter(wanted).to_pylist():
+        yield from self._as_files(self._files.filter(wanted), column)
+
+    def all_files(self) -> Iterator[DataFile]:
+        """All files, of a table partitioned by one column."""
+        yield from self._as_files(self._files, f"partition.{self.partition[0]}")
+
+    @staticmethod
+    def _as_files(found: pa.Table, column: str) -> Iterator[DataFile]:
+        for row in found.to_pylist():
             bounds = ({k.split(".", 1)[1]: v for k, v in row.items() if k.startswith(side)} for side in ("min.", "max."))
             yield DataFile(row["path"], row[column], row["size_bytes"], row["num_records"] or 0, *bounds)
 
@@ -198,14 +206,19 @@ def snapshot(path: str) -> Snapshot:
 
 
 def commit_files(
-    before: Snapshot, added: Iterable[AddAction], removed: Iterable[RemoveAction], metadata: Mapping[str, Any]
+    before: Snapshot,
+    added: Iterable[AddAction],
+    removed: Iterable[RemoveAction],
+    metadata: Mapping[str, Any],
+    transactions: Mapping[str, int] | None = None,
 ) -> None:
     """Makes files that lie in the table's folder part of it, and others no longer, as the next version.
 
-    Raises ForeshardError if anyone committed after `before`: what was worked out from it no longer holds.
+    `transactions`: Delta's txnAppId → txnVersion. Raises ForeshardError if anyone committed after `before`: what was worked out
+    from it no longer holds.
     """
     try:
-        _commit(before.table(), [*added, *removed], metadata, retries=0)
+        _commit(before.table(), [*added, *removed], metadata, 0, transactions)
     except CommitFailedError:
         raise ForeshardError(
             f"{before.path}: another writer committed after version {before.version}, so nothing was committed; run again"
@@ -217,13 +230,20 @@ def say(path: str, metadata: Mapping[str, Any]) -> None:
     _commit(DeltaTable(path), [], metadata, retries=15)
 
 
-def _commit(table: DeltaTable, actions: list[AddAction | RemoveAction], metadata: Mapping[str, Any], retries: int) -> None:
+def _commit(
+    table: DeltaTable,
+    actions: list[AddAction | RemoveAction],
+    metadata: Mapping[str, Any],
+    retries: int,
+    transactions: Mapping[str, int] | None = None,
+) -> None:
+    done = [Transaction(name, number) for name, number in (transactions or {}).items()]
     table.create_write_transaction(
         actions,
         "append",
         table.schema(),
         list(table.metadata().partition_columns),
-        commit_properties=CommitProperties(custom_metadata={"userMetadata": packed(metadata)}, max_commit_retries=retries),
+        commit_properties=CommitProperties({"userMetadata": packed(metadata)}, retries, done),
         # What of the log is no longer needed is for maintenance to say, which knows the pins. A checkpoint that failed here
         # would make the commit look failed, which it is not.
         post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),

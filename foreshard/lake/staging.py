@@ -87,13 +87,22 @@ class Staged:
         """The rows without a partition, from their files; there must be some."""
         return spark.read.schema(self.schema).parquet(f"{self.location}/{self.column}={_NO_PARTITION}").drop(self.column)
 
-    def commit(self, before: Snapshot, metadata: Mapping[str, Any], instead_of: Iterable[DataFile] = ()) -> None:
-        """Makes the rows part of the table as its next version, in place of whole files; fails if another commit came first."""
+    def commit(
+        self,
+        before: Snapshot,
+        metadata: Mapping[str, Any],
+        instead_of: Iterable[DataFile] = (),
+        transactions: Mapping[str, int] | None = None,
+    ) -> None:
+        """Makes the rows part of the table as its next version, in place of whole files; fails if another commit came first.
+
+        `transactions`: Delta's txnAppId → txnVersion.
+        """
         # Before the try: a commit can be in the log although making it raised, and its files must then stay.
         self.may_be_committed = True
         now = int(datetime.now(UTC).timestamp() * 1000)
         removed = [RemoveAction(f.path, True, now, f.size, {self.column: str(f.partition)}) for f in instead_of]
-        log.commit_files(before, [file.as_action(self.column) for file in self.kept], removed, metadata)
+        log.commit_files(before, [file.as_action(self.column) for file in self.kept], removed, metadata, transactions)
 
 
 @contextmanager

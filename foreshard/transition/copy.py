@@ -7,7 +7,7 @@ a kill at any point gives the same table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
@@ -18,37 +18,59 @@ from foreshard.lake import delta, log
 from foreshard.lake.staging import staged
 from foreshard.lake.tables import serving
 from foreshard.settings import Settings
-from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, Holding, from_metadata, to_metadata, with_copies
+from foreshard.transition.holdings import KEY, UNKNOWN_VERSION, Contents, Holding, contents, with_copies
 
 
 def held(settings: Settings, node_id: str) -> dict[int, Holding]:
     """What the node's serving table holds."""
-    return from_metadata(log.newest_commit(settings.table(f"serving/{node_id}"), KEY))
+    return dict(contents_of(settings, node_id).holdings)
+
+
+def contents_of(settings: Settings, node_id: str) -> Contents:
+    """All that the node's serving table says of itself."""
+    return contents(log.newest_commit(settings.table(f"serving/{node_id}"), KEY))
 
 
 def is_of_source(settings: Settings, node_id: str) -> bool:
     """Whether the node's copies are of the table that usage_hourly is now: versions of one made anew begin again."""
-    said = log.newest_commit(settings.table(f"serving/{node_id}"), KEY)
-    return bool(said.get(SOURCE_TABLE) == log.table_id(settings.table("usage_hourly")))
+    return contents_of(settings, node_id).source_table == log.table_id(settings.table("usage_hourly"))
+
+
+def of_source(before: Contents, source_table: str) -> Contents:
+    """What a serving table holds of this source: of copies of another one nothing is known but their days."""
+    if before.source_table == source_table:
+        return before
+    return Contents({s: Holding(UNKNOWN_VERSION, h.covers_from) for s, h in before.holdings.items()}, source_table)
 
 
 def source_rows(
-    spark: SparkSession, settings: Settings, version: int, coverage: Mapping[int, date | None], isolated: Mapping[str, int]
+    spark: SparkSession,
+    settings: Settings,
+    version: int,
+    coverage: Mapping[int, date | None],
+    isolated: Mapping[str, int],
+    until: Mapping[int, date] | None = None,
 ) -> DataFrame:
     """The source's rows at one version for some shards, from each one's first covered day on, with `shard_id`.
 
-    `coverage`: shard → first day, None for all. `isolated`: entity → its own shard. Raises ForeshardError for a shard that is
-    neither a slot nor in `isolated`.
+    `coverage`: shard → first day, None for all. `isolated`: entity → its own shard. `until`: shard → the day before which its
+    rows end. Raises ForeshardError for a shard that is neither a slot nor in `isolated`.
     """
     source = delta.read(spark, settings.table("usage_hourly"), version)
-    return _covered(spark, settings, source, coverage, isolated)
+    return _covered(spark, settings, source, coverage, isolated, until or {})
 
 
 def _covered(
-    spark: SparkSession, settings: Settings, source: DataFrame, coverage: Mapping[int, date | None], isolated: Mapping[str, int]
+    spark: SparkSession,
+    settings: Settings,
+    source: DataFrame,
+    coverage: Mapping[int, date | None],
+    isolated: Mapping[str, int],
+    until: Mapping[int, date] | None = None,
 ) -> DataFrame:
     """Those of the source's rows that these copies cover, with `shard_id`."""
     slots = [s for s in coverage if s < settings.slots]
+    source = _within(source, list(coverage.values()), [(until or {}).get(s) for s in coverage])
     rows = source.where(F.col("slot").isin(slots)).withColumn("shard_id", F.col("slot"))
     own = [(entity, shard) for entity, shard in isolated.items() if shard in coverage]
     unknown = sorted({s for s in coverage if s >= settings.slots} - {shard for _, shard in own})
@@ -57,11 +79,29 @@ def _covered(
     if own:
         names = F.broadcast(spark.createDataFrame(own, "entity_id string, shard_id int"))
         rows = rows.unionByName(source.join(names, "entity_id"))
-    hot = {shard: day for shard, day in coverage.items() if day is not None}
-    if hot:
-        first = spark.createDataFrame(list(hot.items()), "shard_id int, first_day date")
-        rows = rows.join(F.broadcast(first), "shard_id", "left").where("first_day IS NULL OR day >= first_day")
+    bounds = [(s, day, (until or {}).get(s)) for s, day in coverage.items() if day or s in (until or {})]
+    if bounds:
+        limits = F.broadcast(spark.createDataFrame(bounds, "shard_id int, first_day date, end_day date"))
+        rows = rows.join(limits, "shard_id", "left").where(
+            "(first_day IS NULL OR day >= first_day) AND (end_day IS NULL OR day < end_day)"
+        )
     return rows.select(*serving("any").schema.names)
+
+
+def _within(source: DataFrame, first: Sequence[date | None], end: Sequence[date | None]) -> DataFrame:
+    """Without the days that no copy covers, so that their files are not read."""
+    firsts, ends = [day for day in first if day], [day for day in end if day]
+    if firsts and len(firsts) == len(first):
+        source = source.where(F.col("day") >= F.lit(min(firsts)))
+    if ends and len(ends) == len(end):
+        source = source.where(F.col("day") < F.lit(max(ends)))
+    return source
+
+
+def packed_by_shard(rows: DataFrame, settings: Settings) -> DataFrame:
+    """One file per shard: a pipeline that loads a shard then reads one file."""
+    ordered = rows.repartition(settings.spark.shuffle_partitions, "shard_id")
+    return ordered.sortWithinPartitions("shard_id", "entity_id", "hour")
 
 
 def copy_shards(
@@ -72,24 +112,19 @@ def copy_shards(
     version: int,
     isolated: Mapping[str, int],
 ) -> None:
-    """Replaces the node's copies of these shards by the source at `version`, and says so in the same commit."""
+    """Replaces the node's copies of these shards by the source at `version`, and says so in the same commit.
+
+    Until then who holds older copies goes on serving them.
+    """
     table = serving(node_id)
-    serving_table = table.newest(spark, settings)
-    path = serving_table.path
-    copies = {shard: Holding(version, day) for shard, day in coverage.items()}
-    before = held(settings, node_id)
-    if not is_of_source(settings, node_id):
-        before = {shard: Holding(UNKNOWN_VERSION, h.covers_from) for shard, h in before.items()}
-    after = with_copies(before, copies)
-    rows = source_rows(spark, settings, version, coverage, isolated)
-    # One file per shard: a pipeline that loads a shard then reads one file.
-    written = rows.repartition(settings.spark.shuffle_partitions, "shard_id").sortWithinPartitions(
-        "shard_id", "entity_id", "hour"
-    )
-    source_table = log.table_id(settings.table("usage_hourly"))
-    with staged(written, path, table) as files:
-        before_files = serving_table.files(coverage)
-        files.commit(serving_table, to_metadata(after, version, source_table), instead_of=before_files)
+    rows = packed_by_shard(source_rows(spark, settings, version, coverage, isolated), settings)
+    table.ensure(spark, settings)
+    with staged(rows, settings.table(table.name), table) as files:
+        now = table.newest(spark, settings)
+        before = of_source(contents(log.newest_commit(now.table(), KEY)), log.table_id(settings.table("usage_hourly")))
+        after = with_copies(before.holdings, {shard: Holding(version, day) for shard, day in coverage.items()})
+        said = replace(before.without(coverage), holdings=after).metadata(version)
+        files.commit(now, said, instead_of=now.files(coverage))
 
 
 @dataclass(frozen=True)
@@ -130,27 +165,33 @@ def follow(
         return 0
     # What is appended must fit the holdings that are read here.
     before = log.Snapshot(path, opened)
-    holdings = from_metadata(log.newest_commit(opened, KEY))
-    behind = {shard: h for shard, h in holdings.items() if h.applied_version < version}
+    said = contents(log.newest_commit(opened, KEY))
+    widened = said.widened
+    behind = {s: h for s, h in {**said.holdings, **widened}.items() if h.applied_version < version}
     if not behind:
         return 0
     applied = {h.applied_version for h in behind.values()}
     oldest = min(applied)
     changes = changes_since(oldest) if changes_since else changes_of(spark, settings, oldest, version)
     touched = {shard: h.covers_from for shard, h in behind.items() if shard in changes.slots or shard >= settings.slots}
-    after = with_copies(holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
-    commit = to_metadata(after, version, log.table_id(settings.table("usage_hourly")))
-    if changes.only_added and len(applied) == 1:
+    after = with_copies(said.holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
+    commit = replace(said, holdings=after, source_table=log.table_id(settings.table("usage_hourly"))).metadata(version)
+    if changes.only_added and len(applied) == 1 and not widened:
         feed = delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version)
         with staged(_covered(spark, settings, feed, touched, isolated).coalesce(1), path, table) as files:
             files.commit(before, commit)
     else:
         days = delta.days_condition(list(changes.days))
         rows = source_rows(spark, settings, version, touched, isolated).where(days)
-        delta.replace_where(rows.coalesce(1), path, f"{_shards_condition(touched)} AND {days}", commit, before)
+        # Days that a copy in the making has brought to a hot replica are no part of it yet: they are of another version.
+        floors = {s: touched[s] for s in said.unfinished if s in touched}
+        delta.replace_where(rows.coalesce(1), path, f"{_shards_condition(touched, floors)} AND {days}", commit, before)
     return len(changes.days)
 
 
-def _shards_condition(shard_ids: Iterable[int]) -> str:
-    listed: Sequence[int] = sorted(shard_ids)
-    return f"shard_id IN ({', '.join(map(str, listed))})" if listed else "false"
+def _shards_condition(shard_ids: Iterable[int], floors: Mapping[int, date | None]) -> str:
+    """These shards, some only from a day on."""
+    whole = sorted(set(shard_ids) - set(floors))
+    parts = [f"shard_id IN ({', '.join(map(str, whole))})"] if whole else []
+    parts += [f"(shard_id = {shard} AND day >= DATE'{day}')" for shard, day in sorted(floors.items())]
+    return f"({' OR '.join(parts)})" if parts else "false"
