@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from foreshard.commands import capacity, forecast, operate, plan, quality, routes, serve, transition
+from foreshard.commands import capacity, forecast, nodes, operate, plan, quality, routes, serve, transition
 from foreshard.errors import ForeshardError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ serve.add_to(app)
 quality.add_to(app)
 app.add_typer(forecast.app, name="forecast", help="Forecasts of series in a file, and how well the published ones came true.")
 app.add_typer(capacity.app, name="capacity", help="What nodes can carry, what operations cost, which entities are hot.")
+app.add_typer(nodes.app, name="node", help="Nodes: start, empty, remove and watch them.")
 app.add_typer(plan.app, name="plan", help="Plans: what would move, why, and whether it may.")
 app.add_typer(transition.app, name="transition", help="How far the carrying out of a plan has come.")
 app.add_typer(routes.app, name="routes", help="What is published, and where a key goes.")

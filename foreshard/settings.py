@@ -183,16 +183,19 @@ def parse(raw: dict[str, object], origin: str) -> Settings:
     return settings
 
 
+def check_name(where: str, name: str) -> None:
+    """Raises ForeshardError, beginning with `where`, unless the name can be a part of a path and of a lease's name."""
+    if not _NAME.fullmatch(name):
+        raise ForeshardError(f"{where}: {name!r} must be letters, digits, '_', '-' or '.', and not begin with '.'")
+
+
 def _check(settings: Settings, origin: str) -> None:
     names = [n.node_id for n in settings.nodes]
     if len(set(names)) != len(names):
         raise ForeshardError(f"{origin}: nodes: two nodes have the same node_id")
     # They are parts of paths and of lease names.
     for field_name, name in [("pool_id", settings.pool_id), *(("node_id", name) for name in names)]:
-        if not _NAME.fullmatch(name):
-            raise ForeshardError(
-                f"{origin}: {field_name}: {name!r} must be letters, digits, '_', '-' or '.', and not begin with '.'"
-            )
+        check_name(f"{origin}: {field_name}", name)
     for node in settings.nodes:
         if not 0 < node.capacity < math.inf:
             raise ForeshardError(f"{origin}: nodes: {node.node_id}: capacity must be above 0, not {node.capacity}")
