@@ -143,7 +143,7 @@ class Pipeline:
                     self._beat_once(url)
                 self._answer_transfers(url)
                 problem = ""
-            except (ForeshardError, psycopg2.Error) as error:
+            except (ForeshardError, psycopg2.Error, OSError) as error:
                 sentence = " ".join(str(error).split())
                 if sentence != problem:
                     _report(f"pipeline {self._node_id}: no heartbeat, it is tried again: {sentence}")

@@ -37,4 +37,4 @@ def free_bytes(uri: str) -> int | None:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB"
+    return f"{count / 1e9:,.1f} GB"

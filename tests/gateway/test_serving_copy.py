@@ -13,10 +13,25 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from foreshard.gateway.query import Query
-from foreshard.gateway.serving_copy import Behind, NotMine, ServingCopy
+from foreshard.gateway.serving_copy import Behind, NotMine, ServingCopy, follow
 
 HOUR = datetime(2013, 11, 20, 5, tzinfo=UTC)
 PutShard = Callable[..., None]
+
+
+class _Turns(threading.Event):
+    """Stops a follower after so many turns; `before_each` is done before every further one."""
+
+    def __init__(self, turns: int) -> None:
+        super().__init__()
+        self.turns, self.done = turns, 0
+        self.before_each: Callable[[], None] = lambda: None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.done += 1
+        if self.done < self.turns:
+            self.before_each()
+        return self.done == self.turns
 
 
 def query(entity_id: str = "e", start: datetime = HOUR, hours: int = 48) -> Query:
@@ -75,6 +90,57 @@ def test_rows_of_a_shard_that_is_not_in_the_holdings_are_not_answered_from(uri: 
     copy.refresh()
     with pytest.raises(NotMine):
         copy.usage(9, query(), "hour", None)
+
+
+def test_a_shard_in_the_middle_of_a_copy_in_parts_is_refused_until_a_commit_says_that_it_is_held(
+    uri: str, put_shard: PutShard
+) -> None:
+    whole = [("e", HOUR + timedelta(hours=i), "1", 1) for i in range(3)]
+    put_shard(uri, 3, [("e", HOUR, "1", 1)], {3: 1})
+    copy = ServingCopy(uri)
+    for part in (1, 2, 3):
+        put_shard(uri, 9, whole[:part], {3: 1})
+        copy.refresh()
+        assert copy.applied_versions == {3: 1}
+        with pytest.raises(NotMine):
+            copy.usage(9, query(hours=3), "hour", None)
+        assert copy.usage(3, query(), "hour", None)[0] == [(HOUR, Decimal(1), 1)]
+    # The commit that says so changes no file of the shard.
+    put_shard(uri, 3, [("e", HOUR, "1", 1)], {3: 1, 9: 1})
+    copy.refresh()
+    assert copy.usage(9, query(hours=3), "total", None)[0] == [(HOUR, Decimal(3), 3)]
+
+
+def test_older_days_that_are_copied_into_a_hot_replica_are_refused_until_it_is_said_to_be_full(
+    uri: str, put_shard: PutShard
+) -> None:
+    day, hot = timedelta(days=1), {3: HOUR.date()}
+    rows = [("e", HOUR - day, "1", 1), ("e", HOUR, "1", 1)]
+    put_shard(uri, 3, rows[1:], {3: 1}, hot)
+    copy = ServingCopy(uri)
+    for held in (rows[1:], rows):
+        put_shard(uri, 3, held, {3: 1}, hot)
+        copy.refresh()
+        with pytest.raises(NotMine):
+            copy.usage(3, query(start=HOUR - day), "total", None)
+        assert copy.usage(3, query(start=HOUR), "total", None)[0] == [(HOUR, Decimal(1), 1)]
+    put_shard(uri, 3, rows, {3: 1})
+    copy.refresh()
+    assert copy.usage(3, query(start=HOUR - day), "total", None)[0] == [(HOUR - day, Decimal(2), 2)]
+
+
+def test_whoever_follows_is_told_when_what_is_held_changes_and_not_at_every_commit(uri: str, put_shard: PutShard) -> None:
+    rows = [("e", HOUR, "1", 1)]
+    steps = [{3: 1}, {3: 1}, {3: 2}, {3: 2, 9: 2}, {3: 2, 9: 2}, {9: 2}]
+    copy, stop, told = ServingCopy(uri), _Turns(len(steps)), list[dict[int, int]]()
+
+    def next_turn() -> None:
+        put_shard(uri, 3, rows, steps[stop.done])
+
+    stop.before_each = next_turn
+    next_turn()
+    follow(copy, stop, 0.0, lambda sentence: None, lambda: told.append(copy.applied_versions))
+    assert told == [{3: 1}, {3: 2}, {3: 2, 9: 2}, {9: 2}]
 
 
 def test_a_hot_replica_refuses_what_is_older_than_it_covers(uri: str, put_shard: PutShard) -> None:

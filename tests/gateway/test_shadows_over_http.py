@@ -212,7 +212,7 @@ def test_pipelines_accept_moves_and_refuse_those_they_cannot_carry_out(cluster: 
     said = answered(cluster, "p1", 4)
     assert said[0, "source"] == said[0, "target"] == Answer(True)
     assert not said[1, "target"].accepted
-    assert re.fullmatch(r"has \S+ GB free, and shard 3 needs 2.31e\+09 GB", said[1, "target"].detail)
+    assert re.fullmatch(r"has \S+ GB free, and shard 3 needs 2,305,843,009.2 GB", said[1, "target"].detail)
     assert said[2, "source"] == Answer(False, "does not hold shard 99")
 
 
