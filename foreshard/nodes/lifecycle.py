@@ -6,8 +6,6 @@ Each call takes the lease `<pool>/nodes`, and repeating it after a kill goes on 
 from __future__ import annotations
 
 import math
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,7 +111,7 @@ def remove_node(settings: Settings, url: str, node_id: str) -> Operation:
         _refuse_needed(settings, url, node)
         with operation(url, pool_id, node_id, Verb.REMOVE) as under_way:
             made = provisioner_of(settings).remove_node(node_id, under_way.operation_id)
-            with lease.held(url, f"{pool_id}/serving/{node_id}", _holder(), _LEASE_SECONDS, _WAIT_SECONDS):
+            with lease.held(url, f"{pool_id}/serving/{node_id}", lease.process_name("nodes"), _LEASE_SECONDS, _WAIT_SECONDS):
                 drop_shards(settings, node_id, holdings_of(settings, node_id))
                 kept = [(r.shard_id, node_id) for r in store.read_replicas(url, pool_id) if r.node_id == node_id]
                 store.delete_replicas(url, pool_id, kept)
@@ -169,12 +167,8 @@ def _refuse_needed(settings: Settings, url: str, node: Node) -> None:
 
 @contextmanager
 def _alone(settings: Settings, url: str) -> Iterator[lease.Lease]:
-    with lease.held(url, f"{settings.pool_id}/nodes", _holder(), _LEASE_SECONDS, _WAIT_SECONDS) as held:
+    with lease.held(url, f"{settings.pool_id}/nodes", lease.process_name("nodes"), _LEASE_SECONDS, _WAIT_SECONDS) as held:
         yield held
-
-
-def _holder() -> str:
-    return f"nodes on {socket.gethostname()}, process {os.getpid()}"
 
 
 def _states(url: str, pool_id: str) -> dict[str, NodeState]:
