@@ -1,37 +1,39 @@
-"""Steps 3 to 5 of the loop: plan, ask if need be, warm up, publish, retire."""
+"""Steps 3 to 5 of the loop: plan, ask if need be, and carry out wave by wave."""
 
 from datetime import timedelta
 
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from airflow.providers.standard.sensors.python import PythonSensor
-from airflow.sdk import DAG, Param, TriggerRule
+from airflow.sdk import DAG, Param, TriggerRule, task_group
 
 from foreshard.orchestration import reshard
 from foreshard.orchestration.assets import load_forecast, routing_epoch, whenever_new
 from foreshard.orchestration.steps import DAG_DEFAULTS, spark_step
 
 DOC = """
-### reshard: from a forecast to a published epoch
+### reshard: from a forecast to a carried-out plan
 
-1. `plan_next` makes the plan. Nothing new to publish ends the run here.
+1. `plan_next` makes the plan, or takes up the one that is still being carried out. Nothing to do ends the run here.
 2. `ask` waits for a person if the plan moves more than the pool's `auto_approve_moves` or `auto_approve_bytes`: answer under
-   *Required Actions*. **No answer in time is a no.**
-3. `warm_up` copies the plan's shards at a pinned version and verifies the copies. A plan without moves skips it: it only
-   carries new weights and forecasts to the gateways.
-4. `publish` makes the plan's layout the current epoch, once.
-5. `wait_for_gateways` waits until every live one has adopted it.
-6. `retire` drops the copies that are no longer routed to. `close_plan` always runs: it marks a plan that was not published as
-   rejected or failed and releases its pins.
+   *Required Actions*. **No answer in time, or before the first move must begin, is a no.**
+3. `carry_on` begins the plan. One whose nodes, epoch or forecast have changed since is refused and made anew.
+4. For each wave of moves: `agree` waits for the nodes and for its turn; `warm_up` copies at a pinned version, catches up and
+   verifies; `cut_over` sends some queries to the new copies too and compares the answers, shifts the weights step by step as
+   the gateways follow, keeps the old copies for a while, and then drops them. Its log says one sentence a step.
+5. `finish` ends the plan; a plan without moves only carries new weights and forecasts to the gateways, and is published here.
+6. `close_plan` always runs: what nobody approved is rejected. A plan that is under way stays so.
 
 - **Reads** `load_forecast`, the current epoch, the pool's policy.
-- **Writes** `serving/<node>`, and in Postgres the plan and the epoch.
+- **Writes** `serving/<node>`, and in Postgres the plan, its moves and the epochs.
 
-**When it fails** before `publish`, routing is unchanged and the next forecast makes a new plan. After it, the epoch stands:
-clear `wait_for_gateways` when the gateway named in its log is back or its lease has run out. *Refused* means that another
-epoch was published meanwhile; there is nothing to repeat.
+**When it fails** run `foreshard transition status`: it says where each move is and what is waited for. Clear the failed task,
+or let the next run go on with the plan. Until its old copies are dropped it can be taken back: `foreshard transition rollback`.
+*Refused* means that something else changed meanwhile; there is nothing to repeat.
 """
 
 ANY_PATH = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+# Nodes, gateways and people may take their time.
+WAIT_SECONDS = 7 * 24 * 3600
 
 with DAG(
     "reshard",
@@ -40,7 +42,7 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(days=8),
     default_args=DAG_DEFAULTS,
-    description="Plans, warms up, publishes and retires",
+    description="Plans, warms up, cuts over and retires",
     doc_md=DOC,
     tags=["foreshard", "step-3", "step-4", "step-5", "spark", "approval"],
     params={
@@ -48,21 +50,41 @@ with DAG(
         "approval_minutes": Param(
             720, type="integer", minimum=1, maximum=10_080, title="Minutes to answer", description="After that, it is a no."
         ),
+        "plan_id": Param("", type="string", title="Plan", description="A stored plan to carry out; empty: make the next one."),
     },
 ):
     plan_next = BranchPythonOperator(task_id="plan_next", python_callable=reshard.plan_next)
     ask = reshard.PlanApproval(
-        task_id="ask", subject="Publish this resharding plan?", body=reshard.SUMMARY, retry_delay=timedelta(seconds=2)
+        task_id="ask", subject="Carry out this resharding plan?", body=reshard.QUESTION, retry_delay=timedelta(seconds=2)
     )
-    carry_on = BranchPythonOperator(task_id="carry_on", python_callable=reshard.carry_on, trigger_rule=ANY_PATH)
-    warm_up = spark_step("warm_up", "warm_up_replicas", ["--plan", reshard.PLAN_ID], hours=6, weight=3)
-    publish = PythonOperator(task_id="publish", python_callable=reshard.publish, outlets=[routing_epoch], trigger_rule=ANY_PATH)
-    wait_for_gateways = PythonSensor(
-        task_id="wait_for_gateways", python_callable=reshard.gateways_adopted, poke_interval=1, timeout=600
+    carry_on = PythonOperator(task_id="carry_on", python_callable=reshard.carry_on, trigger_rule=ANY_PATH)
+
+    @task_group(group_id="carry_out")
+    def carry_out(wave: int) -> None:
+        one_by_one = {"op_args": [wave], "poke_interval": 1, "max_active_tis_per_dagrun": 1}
+        agree = PythonSensor(task_id="agree", python_callable=reshard.is_to_be_copied, timeout=WAIT_SECONDS, **one_by_one)
+        warm_up = spark_step("warm_up", "warm_up_replicas", ["--plan", reshard.PLAN_ID], hours=6, weight=3)
+        cut_over = PythonSensor(
+            task_id="cut_over",
+            python_callable=reshard.is_carried_out,
+            timeout=WAIT_SECONDS,
+            outlets=[routing_epoch],
+            **one_by_one,
+        )
+        agree >> warm_up >> cut_over
+
+    finish = PythonSensor(
+        task_id="finish",
+        python_callable=reshard.finish,
+        poke_interval=1,
+        timeout=600,
+        outlets=[routing_epoch],
+        trigger_rule=ANY_PATH,
     )
-    retire = PythonOperator(task_id="retire", python_callable=reshard.retire)
     close_plan = PythonOperator(task_id="close_plan", python_callable=reshard.close_plan)
 
     plan_next >> [ask, carry_on]
-    ask >> carry_on >> [warm_up, publish]
-    warm_up >> publish >> wait_for_gateways >> retire >> close_plan.as_teardown()
+    ask >> carry_on
+    waves = carry_out.expand(wave=carry_on.output)
+    carry_on >> finish
+    waves >> finish >> close_plan.as_teardown()

@@ -18,7 +18,8 @@ class TransitionSettings:
     `shadow_seconds` are over; with a share of 0 there is no shadowing. `cut_over`: the parts of the new weights published one
     after another, each held for `step_seconds` and until the gateways follow it. A verification expires after `verified_hours`,
     or when the copy is more than `catch_up_versions` behind. A node that does not answer for `silent_seconds` is waited for,
-    and after `give_up_seconds` its moves are rolled back.
+    and after `give_up_seconds` its moves are rolled back; so they are when a copy failed `attempts` times. A plan whose
+    forecast has changed by more than `forecast_drift` (part of the load) before it began is refused.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -37,6 +38,7 @@ class TransitionSettings:
     silent_seconds: float = 15.0
     give_up_seconds: float = 900.0
     attempts: int = 3
+    forecast_drift: float = 0.2
 
 
 def check_transition(chosen: TransitionSettings, origin: str) -> None:

@@ -19,7 +19,7 @@ def main() -> int:
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
     from foreshard.local.postgres import resolve_url
     from foreshard.transition import entity_shards
-    from foreshard.transition.warm_up import verify_again
+    from foreshard.transition.spark_steps import verify_again
 
     url = resolve_url(settings)
     return verify_again(spark, settings, url, arguments.plan, entity_shards.known(url, settings.pool_id))

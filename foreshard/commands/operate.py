@@ -39,8 +39,9 @@ def publish_first_epoch(settings: configuration.Settings) -> None:
 
     plan = steps.propose_first(settings)
     submit(settings, "warm_up_replicas", ["--plan", plan.plan_id])
-    steps.publish(settings, plan.plan_id)
-    steps.retire(settings, plan.plan_id)
+    ended = steps.carry_on(settings, plan.plan_id, "init", lambda _: None, seconds=60)
+    if not ended.is_over:
+        raise ForeshardError(f"the first layout is not published yet: {ended.decision.sentence}; run `foreshard init` again")
 
 
 def _postgres(settings: configuration.Settings) -> str:

@@ -69,14 +69,14 @@ def write_epoch(
 
 
 def check_plan(cursor: RealDictCursor, pool_id: str, plan_id: str, expected_epoch: int) -> None:
-    """Locks the plan; Refused unless it is approved or running and was made from the epoch that it will replace."""
+    """Locks the plan; Refused unless it is carried out and the epoch to be replaced is its own last one."""
     rows = database.run(cursor, "lock_plan", {"pool_id": pool_id, "plan_id": plan_id})
     if not rows:
         raise ForeshardError(f"pool {pool_id} has no plan {plan_id}; `foreshard plan show` lists them")
     if rows[0]["state"] not in ("approved", "running"):
         raise Refused(f"plan {plan_id} is {rows[0]['state']}, and only an approved or running plan is published")
-    if rows[0]["base_epoch"] != expected_epoch:
-        raise Refused(f"plan {plan_id} was made from epoch {rows[0]['base_epoch']}, not {expected_epoch}; plan again")
+    if rows[0]["last_epoch"] != expected_epoch:
+        raise Refused(f"plan {plan_id} goes on from epoch {rows[0]['last_epoch']}, not {expected_epoch}; plan again")
 
 
 def refuse_unverified(cursor: RealDictCursor, snapshot: Snapshot, trusted_epoch: int) -> None:

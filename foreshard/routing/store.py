@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import selectors
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +13,7 @@ from datetime import datetime
 import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
-from psycopg2.extras import Json
+from psycopg2.extras import Json, RealDictCursor
 
 from foreshard.errors import ForeshardError, Refused
 from foreshard.routing import database, pool
@@ -63,11 +63,14 @@ def publish(
     reason: str,
     plan_id: str = "",
     lease: Lease | None = None,
+    within: Callable[[RealDictCursor], object] | None = None,
 ) -> None:
     """Makes the snapshot the pool's current epoch, in one transaction, and notifies the gateways.
 
+    `within` is done in the same transaction, after the rest: if it raises, nothing is published.
+
     Refused, with nothing written: when `expected_epoch` is no longer current; when the lease is lost; when a shard lacks full
-    replicas on live nodes; and, for a plan's epoch, when the plan is not approved, was made from another epoch, or adds a
+    replicas on live nodes; and, for a plan's epoch, when the plan is not approved, goes on from another epoch, or adds a
     replica that is not verified. Replicas that were verified are serving from then on.
     """
     with database.transaction(url) as cursor:
@@ -81,8 +84,16 @@ def publish(
             database.run(
                 cursor,
                 "mark_plan_published",
-                {"pool_id": snapshot.pool_id, "plan_id": plan_id, "actor": published_by, "detail": f"epoch {snapshot.epoch}"},
+                {
+                    "pool_id": snapshot.pool_id,
+                    "plan_id": plan_id,
+                    "actor": published_by,
+                    "epoch": snapshot.epoch,
+                    "detail": reason,
+                },
             )
+        if within is not None:
+            within(cursor)
 
 
 def rollback(url: str, pool_id: str, to_epoch: int, actor: str) -> int:

@@ -19,7 +19,7 @@ S = MoveState
 def decide(picture: Picture) -> Decision:
     """The next action for the plan; time O(moves)."""
     if picture.plan_state not in ("approved", "running"):
-        return Decision(Act.WAIT, f"plan {picture.plan_id} is {picture.plan_state}; only an approved plan is carried out")
+        return Decision(Act.STOP, f"plan {picture.plan_id} is {picture.plan_state}; only an approved plan is carried out")
     wave = current_wave(picture)
     if not wave:
         return _end(picture)

@@ -22,6 +22,7 @@ class Act(StrEnum):
     ROLL_BACK = "roll back"  # publish the layout before the wave, if it was left, and moves → rolled back
     FINISH = "finish"  # the plan → `plan_state`
     WAIT = "wait"
+    STOP = "stop"  # the plan is not to be carried out, or has ended
 
 
 NEEDS_SPARK = frozenset({Act.COPY, Act.CATCH_UP, Act.VERIFY})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from foreshard.model import Layout, Replica
 from foreshard.transition.picture import MoveView
@@ -14,7 +15,7 @@ def layout_after(base: Layout, final: Layout, moves: Iterable[MoveView], waves: 
     """The layout once the moves of these waves are carried out, and no others.
 
     A replica has its final weight and coverage once all moves of its shard are carried out, or when it is new; until then the
-    others have those that they had. Time O(replicas + moves).
+    others have those that they had, and the weights of the shard are made to sum to 1. Time O(replicas + moves).
     """
     gone: set[Key] = set()
     come: set[Key] = set()
@@ -32,7 +33,9 @@ def layout_after(base: Layout, final: Layout, moves: Iterable[MoveView], waves: 
     for key in sorted((before.keys() | come) - (gone - come)):
         is_final = key in after and (key in come or key[0] not in unfinished)
         made.append(after[key] if is_final else before[key])
-    return Layout(epoch, tuple(made))
+    mixed = {shard for shard, _ in come | gone} & unfinished
+    sums = _sums(Layout(epoch, tuple(made)))
+    return Layout(epoch, tuple(replace(r, weight=r.weight / sums[r.shard_id]) if r.shard_id in mixed else r for r in made))
 
 
 def blend(before: Layout, after: Layout, share: float, epoch: int) -> Layout:

@@ -6,6 +6,7 @@ the database server's clock, so that the clocks of holders do not matter.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -20,6 +21,7 @@ from foreshard.errors import ForeshardError, Refused
 from foreshard.routing import database
 
 _RETRY_SECONDS = 0.5
+_blocks = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,15 @@ def held(url: str, name: str, holder: str, ttl_seconds: float, wait_seconds: flo
             release(url, lease)
 
 
+def process_name(actor: str) -> str:
+    """A holder's name that no other process, and no other block of this one, has."""
+    return f"{actor} on {socket.gethostname()}, process {os.getpid()}.{next(_blocks)}"
+
+
 @contextmanager
 def sole_writer(url: str, pool_id: str, what: str) -> Iterator[Lease]:
     """Holds the lease of a step that writes tables alone, waiting minutes for another process that has it."""
-    holder = f"{what} on {socket.gethostname()}, process {os.getpid()}"
-    with held(url, f"{pool_id}/{what}", holder, ttl_seconds=60, wait_seconds=300) as lease:
+    with held(url, f"{pool_id}/{what}", process_name(what), ttl_seconds=60, wait_seconds=300) as lease:
         yield lease
 
 

@@ -10,14 +10,15 @@ from psycopg2.extras import RealDictCursor
 from foreshard.errors import ForeshardError, Refused
 from foreshard.routing import database
 
-# What may follow each state of a plan. A failed plan may run again; publishing it is `routing.store.publish`'s.
+# What may follow each state of a plan. A failed plan may be taken up again.
 STATES: dict[str, tuple[str, ...]] = {
     "proposed": ("approved", "rejected", "failed"),
-    "approved": ("running", "published", "rejected", "failed"),
+    "approved": ("running", "rejected", "failed"),
     "rejected": (),
-    "running": ("published", "failed"),
-    "published": ("done", "failed"),
+    "running": ("done", "failed", "rolled_back"),
+    "published": ("done", "failed"),  # of versions before staged transitions
     "done": (),
+    "rolled_back": (),
     "failed": ("running",),
 }
 

@@ -1,51 +1,64 @@
-"""The steps of the reshard DAG that need no Spark: propose a plan, record the decision, publish, wait, retire.
+"""The steps of the reshard DAG that need no Spark: propose a plan, record the decision, carry it on.
 
 Each may be repeated after a kill: it goes on where the records in Postgres say it stopped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from foreshard.checks.gate import require
 from foreshard.checks.layouts import layout_summary
-from foreshard.errors import ForeshardError, Refused
 from foreshard.local.postgres import resolve_url
-from foreshard.model import MoveKind, Plan
+from foreshard.model import Plan
 from foreshard.placement import codec, initial_layout, solve
 from foreshard.placement.isolation import isolated_after
 from foreshard.routing import store as routing_store
 from foreshard.routing.pool import read_nodes, read_pool
-from foreshard.routing.snapshot import PredictedLoad, Snapshot
+from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
-from foreshard.transition import lease, store
+from foreshard.transition import store
+from foreshard.transition.acts import LEASE_SECONDS
+from foreshard.transition.controller import Cycle, Say, carry_out, controlling
 from foreshard.transition.first_plan import first_plan
 from foreshard.transition.inputs import Forecasts, newest_forecasts, placement_problem, predicted_loads
-from foreshard.transition.plan_problem import packed
-from foreshard.transition.retire import drop_shards
+from foreshard.transition.machine import ENDED, MoveState
+from foreshard.transition.plan_problem import packed, unpacked
+from foreshard.transition.question import question
 
-_LEASE_SECONDS = 60
-_WAIT_SECONDS = 60
+# A plan in one of these is not carried out any more.
+ENDED_STATES = ("rejected", "published", "done", "failed", "rolled_back")
 
 
 @dataclass(frozen=True)
 class ProposedPlan:
-    """What planning came to. An empty `plan_id` means there is nothing to publish, and `summary` says why."""
+    """What planning came to. An empty `plan_id` means there is nothing to carry out, and `summary` says why.
+
+    `waves`: the numbers of the waves that have not ended. `question`: what a person is asked, Markdown. `expires`: when the
+    first move must begin, ISO 8601, empty if nothing presses.
+    """
 
     plan_id: str
     moves: int
     bytes: int
     needs_approval: bool
     summary: str
+    waves: tuple[int, ...] = ()
+    question: str = ""
+    expires: str = ""
 
 
-def propose(settings: Settings) -> ProposedPlan:
+def propose(settings: Settings, plan_id: str = "") -> ProposedPlan:
     """Plans from the newest forecasts and stores the plan; within the policy's limits it is approved at once.
 
-    A plan without moves still carries new weights, isolated entities and forecasts to the gateways.
+    A plan without moves still carries new weights, isolated entities and forecasts to the gateways. While another plan is
+    carried out none is made: its shards are on their way, and it is the one to go on with. `plan_id`: one that is stored.
     """
     url = resolve_url(settings)
+    running = store.running_plan(url, settings.pool_id)
+    if running or plan_id:
+        return _stored(settings, url, running or store.read_plan(url, settings.pool_id, plan_id))
     forecasts = newest_forecasts(settings)
     problem = placement_problem(settings, url, forecasts)
     current = routing_store.current(url, settings.pool_id)
@@ -56,7 +69,7 @@ def propose(settings: Settings) -> ProposedPlan:
     require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
     store.save_plan(url, plan, codec.plan_to_document(plan), packed(problem))
     state = store.read_plan(url, settings.pool_id, plan.plan_id).state
-    if state in ("rejected", "published", "done"):
+    if state in ENDED_STATES:
         return ProposedPlan("", 0, 0, False, f"plan {plan.plan_id} was made from these inputs before and is {state}")
     policy = problem.policy
     needs_approval = (
@@ -66,7 +79,34 @@ def propose(settings: Settings) -> ProposedPlan:
     )
     if state == "proposed" and not needs_approval:
         store.record_approval(url, settings.pool_id, plan.plan_id, "approved", "within the auto-approve budget")
-    return ProposedPlan(plan.plan_id, plan.metrics.moves, plan.metrics.bytes_moved, needs_approval, plan.summary)
+    return _proposed(plan, needs_approval, question(plan, problem) if needs_approval else "")
+
+
+def _stored(settings: Settings, url: str, record: store.PlanRecord) -> ProposedPlan:
+    """A plan that is stored, to go on with; nothing if it has ended."""
+    if record.state in ENDED_STATES:
+        return ProposedPlan("", 0, 0, False, f"plan {record.plan_id} is {record.state}")
+    moves = store.read_moves(url, settings.pool_id, record.plan_id)
+    plan = codec.plan_from_document(record.document)
+    kept = store.read_problem(url, settings.pool_id, record.plan_id)
+    needs_approval = record.state == "proposed"
+    asked = question(plan, unpacked(kept, record.plan_id)) if kept and needs_approval else record.summary
+    still = {m.wave or 0 for m in moves if MoveState(m.state) not in ENDED}
+    return replace(_proposed(plan, needs_approval, asked), waves=tuple(sorted(still)))
+
+
+def _proposed(plan: Plan, needs_approval: bool, asked: str) -> ProposedPlan:
+    first = min((m.start_by for m in plan.moves if m.start_by), default=None)
+    return ProposedPlan(
+        plan.plan_id,
+        plan.metrics.moves,
+        plan.metrics.bytes_moved,
+        needs_approval,
+        plan.summary,
+        tuple(sorted({m.wave for m in plan.moves})),
+        asked,
+        first.isoformat() if first else "",
+    )
 
 
 def _same(settings: Settings, current: Snapshot, plan: Plan, forecasts: Forecasts) -> bool:
@@ -94,101 +134,19 @@ def record_decision(settings: Settings, plan_id: str, decision: Literal["approve
     store.record_approval(resolve_url(settings), settings.pool_id, plan_id, decision, by)
 
 
-def publish(settings: Settings, plan_id: str) -> int:
-    """Publishes the plan's layout with the newest forecasts and returns the epoch; a repeat publishes nothing.
+def begin(settings: Settings, plan_id: str, actor: str) -> None:
+    """Begins an approved plan, or finds it begun; Refused, and the plan marked failed, if what it was made from has changed."""
+    with controlling(settings, resolve_url(settings), plan_id, actor, wait_seconds=2 * LEASE_SECONDS):
+        return
 
-    Refused if another epoch was published since the plan was made, or if a copy is not verified or has fallen behind.
+
+def carry_on(
+    settings: Settings, plan_id: str, actor: str, say: Say = print, *, seconds: float = 0.0, wait_seconds: float = 0.0
+) -> Cycle:
+    """Carries a plan on as far as it goes without Spark: until it has ended, needs Spark, or nothing changed for `seconds`.
+
+    Begins an approved plan; Refused, and the plan marked failed, if what it was made from has changed. Refused, naming who,
+    while another process controls the pool's transition for longer than `wait_seconds`.
     """
-    url = resolve_url(settings)
-    record = store.read_plan(url, settings.pool_id, plan_id)
-    plan = codec.plan_from_document(record.document)
-    if record.state not in ("published", "done"):
-        with lease.held(url, f"{settings.pool_id}/publish", plan_id, _LEASE_SECONDS, _WAIT_SECONDS) as held:
-            snapshot = _snapshot(settings, url, plan)
-            policy = read_pool(url, settings.pool_id).policy
-            require("routing_epoch", layout_summary(snapshot.replicas, snapshot.nodes, policy, settings.slots), settings)
-            routing_store.publish(
-                url,
-                snapshot,
-                expected_epoch=plan.base_epoch,
-                published_by="reshard",
-                reason=plan.summary or f"plan {plan_id}",
-                plan_id=plan_id,
-                lease=held,
-            )
-    # Also on a repeat: a run killed right after the publication left these undone.
-    positions = [m.position for m in store.read_moves(url, settings.pool_id, plan_id)]
-    if positions:
-        store.advance_moves(url, settings.pool_id, plan_id, positions, "published", "reshard")
-    store.unpin(url, settings.pool_id, "usage_hourly", plan_id)
-    return plan.base_epoch + 1
-
-
-def _snapshot(settings: Settings, url: str, plan: Plan) -> Snapshot:
-    current = routing_store.current(url, settings.pool_id)
-    isolated = isolated_after(dict(current.isolated) if current else {}, plan.isolations)
-    try:
-        predicted: tuple[PredictedLoad, ...] = predicted_loads(settings, newest_forecasts(settings), isolated)
-    except ForeshardError:
-        if plan.base_epoch:  # only the first epoch may go without a forecast
-            raise
-        predicted = ()
-    return Snapshot(
-        pool_id=settings.pool_id,
-        epoch=plan.base_epoch + 1,
-        parent=plan.base_epoch,
-        slot_bits=settings.slot_bits,
-        interval_seconds=settings.forecast.grain_minutes * 60,
-        recent_days=settings.age.recent_days,
-        months_days=settings.age.months_days,
-        nodes=read_nodes(url, settings.pool_id),
-        replicas=plan.layout.replicas,
-        isolated=tuple(sorted(isolated.items())),
-        predicted=predicted,
-    )
-
-
-def unacknowledged(settings: Settings, plan_id: str) -> list[str]:
-    """The live gateways that have not adopted the plan's epoch yet."""
-    url = resolve_url(settings)
-    record = store.read_plan(url, settings.pool_id, plan_id)
-    return routing_store.unacknowledged(url, settings.pool_id, record.base_epoch + 1)
-
-
-def retire(settings: Settings, plan_id: str) -> int:
-    """Drops the copies that the plan's epoch no longer routes to; returns how many. Repeating it drops nothing more.
-
-    Refused unless the plan's epoch is published, and while a live gateway has not acknowledged it: it may still route
-    there. A copy that a later plan has made or routes to again stays.
-    """
-    url = resolve_url(settings)
-    state = store.read_plan(url, settings.pool_id, plan_id).state
-    if state not in ("published", "done"):
-        raise Refused(f"plan {plan_id} is {state}; copies are retired only after its epoch is published")
-    waiting = unacknowledged(settings, plan_id)
-    if waiting:
-        raise Refused(f"gateways {', '.join(waiting)} have not adopted plan {plan_id}'s epoch; nothing was retired")
-    moves = store.read_moves(url, settings.pool_id, plan_id)
-    dropped = [m for m in moves if m.kind in (MoveKind.MOVE, MoveKind.DROP) and m.state != "done"]
-    if dropped:
-        store.advance_moves(url, settings.pool_id, plan_id, [m.position for m in dropped], "retiring", "reshard")
-    retired = 0
-    for node_id in sorted({m.source for m in dropped}):
-        shards = [m.shard_id for m in dropped if m.source == node_id]
-        with lease.held(url, f"{settings.pool_id}/serving/{node_id}", plan_id, _LEASE_SECONDS, _WAIT_SECONDS):
-            idle = sorted(set(shards) - _in_use(settings, url, node_id))
-            drop_shards(settings, node_id, idle)
-            store.delete_replicas(url, settings.pool_id, [(shard, node_id) for shard in idle])
-        retired += len(idle)
-    if moves:
-        store.advance_moves(url, settings.pool_id, plan_id, [m.position for m in moves], "done", "reshard")
-    store.set_plan_state(url, settings.pool_id, plan_id, "done", "reshard")
-    return retired
-
-
-def _in_use(settings: Settings, url: str, node_id: str) -> set[int]:
-    """The node's shards that the current epoch routes to, or that a plan not yet published has copied there."""
-    current = routing_store.current(url, settings.pool_id)
-    routed = {r.shard_id for r in current.replicas if r.node_id == node_id} if current else set()
-    replicas = store.read_replicas(url, settings.pool_id)
-    return routed | {r.shard_id for r in replicas if r.node_id == node_id and r.state in ("copying", "verified")}
+    with controlling(settings, resolve_url(settings), plan_id, actor, wait_seconds) as hold:
+        return carry_out(hold, say, seconds=seconds)

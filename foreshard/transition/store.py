@@ -29,13 +29,15 @@ class PlanRecord:
     summary: str
     document: dict[str, Any]
     created_at: datetime
+    last_epoch: int  # that it published, `base_epoch` before its first
+    rollback_reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class MoveRecord:
     """A move and how far it has come; `rows_copied` and `source_version` are None until known.
 
-    `goal`, `gain` and `wave` are None for moves stored before they were kept.
+    `goal`, `gain` and `wave` are None for moves stored before they were kept. `since`: in its state; `step`: of the cut-over.
     """
 
     position: int
@@ -53,6 +55,12 @@ class MoveRecord:
     gain: float | None = None
     wave: int | None = None
     start_by: datetime | None = None
+    since: datetime | None = None
+    paused_from: str | None = None
+    attempts: int = 0
+    step: int = 0
+    bytes_copied: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ class EventRecord:
     stage: str
     at: datetime
     actor: str
+    epoch: int | None
     source_version: int | None
     rows: int | None
     detail: str
@@ -114,6 +123,12 @@ def latest_plan(url: str, pool_id: str) -> PlanRecord | None:
     return PlanRecord(**rows[0]) if rows else None
 
 
+def running_plan(url: str, pool_id: str) -> PlanRecord | None:
+    """The plan that is being carried out, if there is one."""
+    rows = database.query(url, "read_running_plan", {"pool_id": pool_id})
+    return PlanRecord(**rows[0]) if rows else None
+
+
 def set_plan_state(url: str, pool_id: str, plan_id: str, state: str, actor: str, detail: str = "") -> None:
     """Moves a plan on and records it; a plan already in that state stays. Refused unless plan_state.STATES allows the step."""
     key = {"pool_id": pool_id, "plan_id": plan_id}
@@ -135,43 +150,6 @@ def read_moves(url: str, pool_id: str, plan_id: str) -> list[MoveRecord]:
     if not rows:
         read_plan(url, pool_id, plan_id)
     return [MoveRecord(**{**row, "kind": MoveKind(row["kind"]), "goal": row["goal"] and Goal(row["goal"])}) for row in rows]
-
-
-def advance_moves(
-    url: str,
-    pool_id: str,
-    plan_id: str,
-    positions: Iterable[int],
-    state: str,
-    actor: str,
-    *,
-    source_version: int | None = None,
-    rows_by_position: Mapping[int, int] | None = None,
-    detail: str = "",
-) -> list[int]:
-    """Moves on to planned → copying → verified → published → retiring → done, or failed; one event for each that changed.
-
-    Returns the positions that changed. A move that is already there or further stays; but before it is published, it may be
-    copied again. A failed move may go on from anywhere. Raises ForeshardError if the plan has no such position.
-    """
-    wanted = sorted(set(positions))
-    rows = rows_by_position or {}
-    parameters = {
-        "pool_id": pool_id,
-        "plan_id": plan_id,
-        "positions": wanted,
-        "rows": [rows.get(position) for position in wanted],
-        "state": state,
-        "actor": actor,
-        "source_version": source_version,
-        "detail": detail,
-    }
-    with database.transaction(url) as cursor:
-        known = {row["position"] for row in database.run(cursor, "lock_plan_moves", parameters)}
-        missing = [position for position in wanted if position not in known]
-        if missing:
-            raise ForeshardError(f"plan {plan_id} of pool {pool_id} has no move at position {missing[0]}")
-        return [row["position"] for row in database.run(cursor, "advance_plan_moves", parameters)]
 
 
 def record_event(

@@ -55,10 +55,6 @@ def stages(url: str) -> list[tuple[int | None, str]]:
     return [(event.position, event.stage) for event in store.read_events(url, "usage", "p1")]
 
 
-def states(url: str) -> list[str]:
-    return [move.state for move in store.read_moves(url, "usage", "p1")]
-
-
 def test_a_plan_is_stored_once_and_read_back(published: str, plan: Plan) -> None:
     store.save_plan(published, plan, {"another": "document"})
     record = store.read_plan(published, "usage", "p1")
@@ -164,42 +160,6 @@ def test_opposite_decisions_at_once_leave_state_and_approval_agreed(published: s
     assert store.read_plan(published, "usage", "p1").state == "rejected"
 
 
-def test_moves_advance_with_one_event_each_and_repeating_changes_nothing(published: str, plan: Plan) -> None:
-    def advance(positions: list[int], state: str, **more: object) -> list[int]:
-        return store.advance_moves(published, "usage", "p1", positions, state, "job", **more)  # type: ignore[arg-type]
-
-    assert advance([0, 1], "copying", source_version=17) == [0, 1]
-    assert advance([0, 1], "copying", source_version=17) == []
-    assert advance([1, 0], "verified", source_version=17, rows_by_position={0: 5, 1: 6}, detail="100 %") == [0, 1]
-    assert advance([0, 1], "verified") == []
-    moves = store.read_moves(published, "usage", "p1")
-    assert [(m.rows_copied, m.source_version) for m in moves] == [(5, 17), (6, 17), (None, None)]
-    assert advance([0], "copying", source_version=18) == [0], "before publication a move may be copied again"
-    assert advance([0, 1, 2], "published") == [0, 1, 2]
-    assert advance([0, 1, 2], "copying") == [], "after it, no more"
-    assert advance([0, 1, 2], "verified") == []
-    assert states(published) == ["published"] * 3
-    assert len(stages(published)) == 1 + 2 + 2 + 1 + 3
-    events = store.read_events(published, "usage", "p1")
-    assert [(e.position, e.rows, e.source_version, e.detail) for e in events if e.stage == "verified"] == [
-        (0, 5, 17, "100 %"),
-        (1, 6, 17, "100 %"),
-    ]
-
-
-def test_a_failed_move_goes_on_and_a_done_one_cannot_fail(published: str, plan: Plan) -> None:
-    for state in ("copying", "failed", "verified", "published", "retiring", "done", "failed"):
-        store.advance_moves(published, "usage", "p1", [0], state, "job")
-    assert states(published) == ["done", "planned", "planned"]
-
-
-def test_an_unknown_move_is_named_and_nothing_advances(published: str, plan: Plan) -> None:
-    with pytest.raises(ForeshardError, match="no move at position 7"):
-        store.advance_moves(published, "usage", "p1", [0, 7], "copying", "job")
-    assert states(published) == ["planned"] * 3
-    assert store.advance_moves(published, "usage", "p1", [], "copying", "job") == []
-
-
 def publish_plan(url: str, snapshot: Snapshot, **changes: object) -> None:
     new = replace(snapshot, epoch=2, parent=1, **changes)  # type: ignore[arg-type]
     epochs.publish(url, new, expected_epoch=1, published_by="job", reason="p1", plan_id="p1")
@@ -211,8 +171,12 @@ def test_a_plan_is_published_only_when_approved(published: str, plan: Plan, snap
     store.record_approval(published, "usage", "p1", "approved", "ann")
     store.set_plan_state(published, "usage", "p1", "running", "job")
     publish_plan(published, snapshot)
-    assert store.read_plan(published, "usage", "p1").state == "published"
+    record = store.read_plan(published, "usage", "p1")
+    assert (record.state, record.base_epoch, record.last_epoch) == ("running", 1, 2), "it may publish more"
     assert stages(published)[-1] == (None, "published")
+    third = replace(snapshot, epoch=3, parent=2)
+    epochs.publish(published, third, expected_epoch=2, published_by="job", reason="next step", plan_id="p1")
+    assert store.read_plan(published, "usage", "p1").last_epoch == 3
     assert epochs.history(published, "usage", 1)[0].plan_id == "p1"
 
 
@@ -221,7 +185,7 @@ def test_a_plan_from_another_epoch_is_refused(published: str, plan: Plan, snapsh
     other = replace(snapshot, epoch=2, parent=1)
     epochs.publish(published, other, expected_epoch=1, published_by="t", reason="meanwhile")
     third = replace(snapshot, epoch=3, parent=2)
-    with pytest.raises(Refused, match="plan p1 was made from epoch 1, not 2"):
+    with pytest.raises(Refused, match="plan p1 goes on from epoch 1, not 2"):
         epochs.publish(published, third, expected_epoch=2, published_by="t", reason="late", plan_id="p1")
 
 

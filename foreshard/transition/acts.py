@@ -1,0 +1,133 @@
+"""Carrying out what was decided, where that needs no Spark: advance, publish, retire, roll back, finish.
+
+What a decision was made from may have changed since: each act checks in its own transaction what must not, under the fence of
+the controller's lease. A repeat after a kill does nothing, or goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+from foreshard.checks.gate import require
+from foreshard.checks.layouts import layout_summary
+from foreshard.errors import Refused
+from foreshard.routing import database
+from foreshard.routing import store as routing_store
+from foreshard.routing.pool import read_pool
+from foreshard.routing.snapshot import Snapshot
+from foreshard.settings import Settings
+from foreshard.transition import lease as leases
+from foreshard.transition import progress, store
+from foreshard.transition.decision import Act, Decision
+from foreshard.transition.lease import Lease
+from foreshard.transition.machine import MoveState
+from foreshard.transition.picture import Picture
+from foreshard.transition.progress import PlanKey
+from foreshard.transition.publishing import Course, course_of, return_snapshot, step_snapshot
+from foreshard.transition.retire import compact, drop_shards
+
+# Short, so that a controller that was killed is soon replaced; it is renewed every third of it.
+LEASE_SECONDS = 20
+WAIT_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What an act is done with: the pool's settings and database, the plan, and the controller's lease."""
+
+    settings: Settings
+    url: str
+    key: PlanKey
+    lease: Lease
+
+
+def serving_lease(url: str, pool_id: str, node_id: str, actor: str) -> AbstractContextManager[Lease]:
+    """The turn to write a node's serving table; waits minutes for another process that has it."""
+    name = f"{pool_id}/serving/{node_id}"
+    return leases.held(url, name, leases.process_name(actor), LEASE_SECONDS, WAIT_SECONDS)
+
+
+def perform(hold: Hold, picture: Picture, decision: Decision) -> None:
+    """Does what was decided; Refused if it may not be done any more. Nothing for a wait, nor for what needs Spark."""
+    act = decision.act
+    if act is Act.ADVANCE and decision.state:
+        progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, decision.state, detail=decision.sentence)
+    elif act is Act.PUBLISH:
+        course = course_of(hold.settings, hold.url, hold.key.plan_id)
+        _publish(hold, course, picture, decision, step_snapshot(hold.settings, hold.url, course, picture, decision))
+    elif act is Act.ROLL_BACK:
+        _roll_back(hold, picture, decision)
+    elif act is Act.RETIRE:
+        _retire(hold, picture, decision)
+    elif act is Act.FINISH:
+        progress.finish(hold.url, hold.lease, hold.key, decision.plan_state, decision.sentence)
+
+
+def _publish(hold: Hold, course: Course, picture: Picture, decision: Decision, snapshot: Snapshot) -> None:
+    """The epoch and the moves' new state, in one transaction."""
+    policy = read_pool(hold.url, hold.settings.pool_id).policy
+    require("routing_epoch", layout_summary(snapshot.replicas, snapshot.nodes, policy, hold.settings.slots), hold.settings)
+    advanced = partial(
+        progress.advance,
+        key=hold.key,
+        positions=decision.positions,
+        state=decision.state or MoveState.DONE,
+        epoch=snapshot.epoch,
+        step=max(decision.step, 0),
+        detail=decision.reason or decision.sentence,
+    )
+    routing_store.publish(
+        hold.url,
+        snapshot,
+        expected_epoch=picture.current_epoch,
+        published_by=hold.key.actor,
+        reason=f"{decision.sentence}: {course.plan.summary}" if course.plan.summary else decision.sentence,
+        plan_id=hold.key.plan_id,
+        lease=hold.lease,
+        within=advanced,
+    )
+
+
+def _roll_back(hold: Hold, picture: Picture, decision: Decision) -> None:
+    if picture.base_epoch < picture.last_epoch == picture.current_epoch:
+        course = course_of(hold.settings, hold.url, hold.key.plan_id)
+        back = return_snapshot(hold.settings, hold.url, course, picture, decision.wave)
+        if back is not None:
+            _publish(hold, course, picture, decision, back)
+            return
+    progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, MoveState.ROLLED_BACK, detail=decision.reason)
+
+
+def _retire(hold: Hold, picture: Picture, decision: Decision) -> None:
+    """Marks the copies as going, drops their rows, forgets them; each node by itself, so that a kill leaves whole nodes."""
+    pool_id, chosen = hold.settings.pool_id, set(decision.positions)
+    leaving: dict[str, list[int]] = {}
+    for move in picture.moves:
+        if move.position in chosen and move.retires:
+            leaving.setdefault(move.source, []).append(move.shard_id)
+    for node_id, shards in sorted(leaving.items()):
+        with serving_lease(hold.url, pool_id, node_id, hold.key.actor):
+            _mark_retiring(hold, node_id, shards)
+            drop_shards(hold.settings, node_id, shards)
+            store.delete_replicas(hold.url, pool_id, [(shard, node_id) for shard in shards])
+            compact(hold.settings, node_id)
+    progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, MoveState.DONE)
+
+
+def _mark_retiring(hold: Hold, node_id: str, shards: list[int]) -> None:
+    """From here on no epoch may route to these copies; Refused while one does, or while a gateway may still."""
+    pool_id = hold.settings.pool_id
+    parameters = {"pool_id": pool_id, "shard_ids": shards, "node_ids": [node_id] * len(shards)}
+    with database.transaction(hold.url) as cursor:
+        leases.check(cursor, hold.lease)
+        # Behind the lock that every publication takes, so that none comes between.
+        epoch = database.run(cursor, "lock_pool", parameters)[0]["current_epoch"]
+        routed = database.run(cursor, "find_routed_replicas", parameters)
+        if routed:
+            raise Refused(f"shard {routed[0]['shard_id']} on {node_id} is routed to by epoch {epoch}; its copy stays")
+        waiting = database.run(cursor, "list_unacknowledged", {"pool_id": pool_id, "epoch": epoch})
+        if waiting:
+            raise Refused(f"gateway {waiting[0]['gateway_id']} does not follow epoch {epoch} yet; nothing was retired")
+        database.run(cursor, "mark_replicas_retiring", parameters)
