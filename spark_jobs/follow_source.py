@@ -17,7 +17,7 @@ def main() -> int:
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
     from foreshard.local.postgres import resolve_url
     from foreshard.transition import entity_shards
-    from foreshard.transition.warm_up import follow_source
+    from foreshard.transition.following import follow_source
 
     url = resolve_url(settings)
     return follow_source(spark, settings, url, entity_shards.known(url, settings.pool_id))

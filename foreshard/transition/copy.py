@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from foreshard.errors import ForeshardError
 from foreshard.lake import delta, log
+from foreshard.lake.kept_versions import while_kept
 from foreshard.lake.staging import staged
 from foreshard.lake.tables import serving
 from foreshard.settings import Settings
@@ -137,9 +138,10 @@ class Changes:
 
 
 def changes_of(spark: SparkSession, settings: Settings, after: int, version: int) -> Changes:
-    """The changes of usage_hourly in the versions after < v ≤ version."""
-    feed = delta.changed_rows(spark, settings.table("usage_hourly"), after, version)
-    found = feed.select("slot", "day", "_change_type").distinct().collect()
+    """The changes of usage_hourly in the versions after < v ≤ version; VersionGone if they are no longer kept."""
+    with while_kept("usage_hourly's change feed", after):
+        feed = delta.changed_rows(spark, settings.table("usage_hourly"), after, version)
+        found = feed.select("slot", "day", "_change_type").distinct().collect()
     kinds = {row["_change_type"] for row in found}
     days = tuple(sorted({row["day"] for row in found}))
     return Changes(frozenset(row["slot"] for row in found), days, kinds <= {"insert"})
@@ -156,7 +158,8 @@ def follow(
     """Brings the node's copies to the source's `version`: rows that came are appended, restated segments replaced.
 
     Returns how many days changed; nothing is written if every copy is there already. The copies must be of the source as it
-    is (`is_of_source`). `changes_since` serves several nodes that follow at once; by default it is `changes_of`.
+    is (`is_of_source`). `changes_since` serves several nodes that follow at once; by default it is `changes_of`. VersionGone if
+    the change feed no longer reaches back to the copies.
     """
     table = serving(node_id)
     path = settings.table(table.name)
@@ -177,8 +180,12 @@ def follow(
     after = with_copies(said.holdings, {shard: Holding(version, h.covers_from) for shard, h in behind.items()})
     commit = replace(said, holdings=after, source_table=log.table_id(settings.table("usage_hourly"))).metadata(version)
     if changes.only_added and len(applied) == 1 and not widened:
-        feed = delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version)
-        with staged(_covered(spark, settings, feed, touched, isolated).coalesce(1), path, table) as files:
+        with while_kept("usage_hourly's change feed", oldest):
+            feed = delta.changed_rows(spark, settings.table("usage_hourly"), oldest, version)
+        with (
+            while_kept("usage_hourly's change feed", oldest),
+            staged(_covered(spark, settings, feed, touched, isolated).coalesce(1), path, table) as files,
+        ):
             files.commit(before, commit)
     else:
         days = delta.days_condition(list(changes.days))

@@ -27,13 +27,14 @@ class CopyJob:
 class Left:
     """What of a job is still to be copied, after what is `copied` of it.
 
-    `replaces`: all that the table has of the shard goes with the first chunk. `narrow_to`: another copy left rows of before
-    this day beside a hot replica; they must go first.
+    `replaces`: all that the table has of the shard goes with the first chunk. `widens`: the first day that a hot replica has of
+    it. `narrow_to`: another copy brought rows of before this day to a hot replica; they must go first.
     """
 
     span: Span
     copied: Progress | None = None
     replaces: bool = False
+    widens: date | None = None
     narrow_to: date | None = None
 
 
@@ -43,12 +44,14 @@ def left_of(said: Contents, job: CopyJob, version: int) -> Left | None:
     copy, held = said.copies.get(shard), said.holdings.get(shard)
     if copy and (copy.transaction, copy.version, copy.covers_from) == (job.transaction, version, job.covers_from):
         if not copy.is_whole:
-            return Left(Span(shard, job.covers_from, copy.copied_from), copy)
+            return Left(Span(shard, job.covers_from, copy.copied_from), copy, widens=copy.widens)
         if held:
             return None
-    if held and held.applied_version != UNKNOWN_VERSION and reaches_beyond(job.covers_from, held.covers_from):
-        has_leftovers = copy is not None and reaches_beyond(copy.covers_from, held.covers_from)
-        return Left(Span(shard, job.covers_from, held.covers_from), narrow_to=held.covers_from if has_leftovers else None)
+    hot_from = copy.widens if copy and copy.widens else held.covers_from if held else None
+    if held and held.applied_version != UNKNOWN_VERSION and hot_from and reaches_beyond(job.covers_from, hot_from):
+        return Left(
+            Span(shard, job.covers_from, hot_from), widens=hot_from, narrow_to=hot_from if copy and copy.widens else None
+        )
     return Left(Span(shard, job.covers_from, None), replaces=True)
 
 
@@ -71,7 +74,8 @@ def with_chunk(
         if left.copied:
             rows, size = rows + left.copied.rows, size + left.copied.bytes
         first = job.covers_from if span.is_last else span.first
-        copies[job.shard_id] = Progress(job.transaction, version, job.covers_from, first, span.is_last, rows, size)
+        progress = Progress(job.transaction, version, job.covers_from, first, span.is_last, rows, size, left.widens)
+        copies[job.shard_id] = progress
         held = None if left.replaces else holdings.get(job.shard_id)
         if held is None:
             holdings.pop(job.shard_id, None)

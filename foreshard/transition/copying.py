@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from foreshard.errors import ForeshardError
 from foreshard.lake import log
+from foreshard.lake.kept_versions import while_kept
 from foreshard.lake.log import Snapshot
 from foreshard.lake.staging import Staged, staged
 from foreshard.lake.tables import serving
@@ -54,12 +55,13 @@ def copy_moves(
 
     `rate`: bytes per second, asked before each chunk. Without one, all is one commit; with one, chunks of about ten seconds of
     whole segments, the newest days of each shard first. `allowed` is told the bytes of the next chunk (0 without a rate) and
-    returns once they may be copied, or False to stop. `on_chunk` is told the bytes written so far by position after every commit,
-    and returns False to stop. `turn` is entered for each commit: the lease of the node's table.
+    returns once they may be copied, or False to stop. `on_chunk` is told the bytes written so far by position after every
+    commit, and returns False to stop. `turn` is entered for each commit: the lease of the node's table.
 
     A shard becomes a holding of the node with its last chunk. A node that has newer days of it as a hot replica goes on serving
     them and is brought only what it lacks; if the two are of different versions by then, `follow` joins them. From another
-    version, or of a source made anew, the copy begins anew. Raises Stopped, and ForeshardError for a shard that is named twice.
+    version, or of a source made anew, the copy begins anew. Raises Stopped, VersionGone if the source no longer has the
+    version, and ForeshardError for a shard that is named twice.
     """
     by_shard = {job.shard_id: job for job in jobs}
     if len(by_shard) < len(jobs):
@@ -106,7 +108,8 @@ class _Copies:
     @cached_property
     def sizes(self) -> Sizes:
         coverage = {shard: job.covers_from for shard, job in self._jobs.items()}
-        return segment_bytes(self._spark, self._settings, self._version, coverage, self._isolated)
+        with while_kept("usage_hourly", self._version):
+            return segment_bytes(self._spark, self._settings, self._version, coverage, self._isolated)
 
     def left(self) -> list[Left]:
         """What is left to copy, in the order of the jobs, as the table says now; leftovers beside hot replicas are removed."""
@@ -136,9 +139,12 @@ class _Copies:
         """Copies these spans; returns the bytes written, or None, with nothing done, if the table says otherwise by now."""
         coverage = {span.shard_id: span.first for _, span in chunk}
         until = {span.shard_id: span.end for _, span in chunk if span.end}
-        rows = source_rows(self._spark, self._settings, self._version, coverage, self._isolated, until)
         path = self._table.ensure(self._spark, self._settings)
-        with staged(packed_by_shard(rows, self._settings), path, self._table) as files, self._turn():
+        with ExitStack() as block:
+            with while_kept("usage_hourly", self._version):
+                rows = source_rows(self._spark, self._settings, self._version, coverage, self._isolated, until)
+                files = block.enter_context(staged(packed_by_shard(rows, self._settings), path, self._table))
+            block.enter_context(self._turn())
             now = self._table.newest(self._spark, self._settings)
             said = of_source(contents(log.newest_commit(now.table(), KEY)), self._source_table)
             left = self._left_in(said)

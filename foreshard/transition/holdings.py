@@ -35,6 +35,7 @@ class Progress:
     The newest days come first: those from `copied_from` on are there, or all once it `is_whole`. `rows` and `bytes` are of what
     was written so far. A shard is no holding before its copy is whole. A hot replica that is made wider stays one meanwhile; if
     it has followed the source to another version by then, it stays as it is until it is next brought up to the source.
+    `widens`: the first day that it had as a hot replica.
     """
 
     transaction: str
@@ -44,6 +45,7 @@ class Progress:
     is_whole: bool
     rows: int
     bytes: int
+    widens: date | None = None
 
 
 Holdings = Mapping[int, Holding]
@@ -131,12 +133,9 @@ def without(holdings: Holdings, shard_ids: Iterable[int]) -> dict[int, Holding]:
 
 
 def _as_json(copy: Progress) -> dict[str, Any]:
-    days = {
-        name: day and day.isoformat() for name, day in (("covers_from", copy.covers_from), ("copied_from", copy.copied_from))
-    }
-    return asdict(copy) | days
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in asdict(copy).items()}
 
 
 def _from_json(said: Mapping[str, Any]) -> Progress:
-    days = {name: said[name] and date.fromisoformat(said[name]) for name in ("covers_from", "copied_from")}
+    days = {name: said[name] and date.fromisoformat(said[name]) for name in ("covers_from", "copied_from", "widens")}
     return Progress(**{**said, **days})

@@ -14,7 +14,7 @@ from foreshard.lake import log
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
 from foreshard.transition import store
-from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, from_metadata
+from foreshard.transition.holdings import KEY, SOURCE_TABLE, UNKNOWN_VERSION, contents
 
 SOURCE = "usage_hourly"
 # Product → the record table that it is made from; its commits name the version they applied.
@@ -76,7 +76,9 @@ def _copies(settings: Settings, url: str, table_id: str) -> list[Need]:
     found = []
     for node in read_nodes(url, settings.pool_id):
         said = log.newest_commit(settings.table(f"serving/{node.node_id}"), KEY)
-        versions = [h.applied_version for h in from_metadata(said).values() if h.applied_version != UNKNOWN_VERSION]
+        copies = contents(said)
+        applied = {h.applied_version for h in [*copies.holdings.values(), *copies.widened.values()]}
+        versions = applied - {UNKNOWN_VERSION}
         if versions and said.get(SOURCE_TABLE) == table_id:
             found.append(Need(min(versions), f"the copies on {node.node_id} follow from it"))
     return found

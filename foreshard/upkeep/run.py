@@ -226,7 +226,7 @@ def _noun(column: str, count: int) -> str:
 
 def _follow(spark: Any, settings: Settings, url: str, isolated: Mapping[str, int]) -> None:
     """Tells every copy that it is at the new version: no row of the source changed, so none is rewritten."""
-    from foreshard.transition.warm_up import follow_source
+    from foreshard.transition.following import follow_source
 
     follow_source(spark, settings, url, isolated)
 
