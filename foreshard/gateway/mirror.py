@@ -20,7 +20,7 @@ from foreshard.gateway.router import Router, ShadowCopy
 from foreshard.gateway.shadow_tally import ShadowTally
 
 # Queries on their way to new replicas at any one time; further ones are not sent there.
-MOST_IN_FLIGHT = 32
+MOST_IN_FLIGHT = 16
 TIMEOUT_SECONDS = 5.0
 
 

@@ -40,6 +40,8 @@ class RoutingTable:
         for shadow in snapshot.shadows:
             since = shadow.since_epoch or snapshot.epoch
             self._shadows[shadow.shard_id].append(replace(shadow, since_epoch=since))
+        # Shards that are still to become their entities' own.
+        self._to_be_own = {s.entity_id: s.shard_id for s in snapshot.shadows if s.entity_id}
 
     def shard_of(self, entity_id: str) -> int:
         isolated = self._isolated.get(entity_id)
@@ -55,7 +57,9 @@ class RoutingTable:
         if not self._shadows:
             return []
         own, slot = self.shard_of(entity_id), entity_slot(entity_id, self.snapshot.slot_bits)
-        found = [shadow for shard in {own, slot} for shadow in self._shadows.get(shard, ())]
+        found = [
+            shadow for shard in {own, slot, self._to_be_own.get(entity_id, own)} for shadow in self._shadows.get(shard, ())
+        ]
         return [s for s in found if s.covers_from is None or range_start >= _midnight(s.covers_from)]
 
     def is_shadowed(self, since_epoch: int, shard_id: int, node_id: str) -> bool:

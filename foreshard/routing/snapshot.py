@@ -31,6 +31,7 @@ class Shadow:
     """A copy that gets a `share` (0 to 1) of its shard's queries beside the replica that answers them, to be compared with it.
 
     It is no replica yet. `covers_from` None covers all time. `since_epoch`: the epoch that began the shadowing; 0: this one.
+    `entity_id`: whose own shard it is, if this epoch does not isolate the entity yet.
     """
 
     shard_id: int
@@ -38,6 +39,7 @@ class Shadow:
     covers_from: date | None
     share: float
     since_epoch: int = 0
+    entity_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def encode(snapshot: Snapshot) -> tuple[bytes, str]:
     }
     if snapshot.shadows:  # left out otherwise, as in epochs from before there were any
         document["shadows"] = [
-            [s.shard_id, s.node_id, s.covers_from.isoformat() if s.covers_from else None, s.share, s.since_epoch]
+            [s.shard_id, s.node_id, s.covers_from.isoformat() if s.covers_from else None, s.share, s.since_epoch, s.entity_id]
             for s in snapshot.shadows
         ]
     packed = zstandard.ZstdCompressor(level=3).compress(json.dumps(document, separators=(",", ":"), sort_keys=True).encode())
@@ -116,7 +118,7 @@ def decode(packed: bytes, checksum: str) -> Snapshot:
         isolated=tuple((e, s) for e, s in document["isolated"]),
         predicted=tuple(PredictedLoad(s, datetime.fromtimestamp(t, UTC), m) for s, t, m in document["predicted"]),
         shadows=tuple(
-            Shadow(s, n, date.fromisoformat(c) if c else None, share, since or document["epoch"])
-            for s, n, c, share, since in document.get("shadows", ())
+            Shadow(s, n, date.fromisoformat(c) if c else None, share, since or document["epoch"], entity)
+            for s, n, c, share, since, entity in document.get("shadows", ())
         ),
     )

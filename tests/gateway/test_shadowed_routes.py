@@ -95,6 +95,14 @@ def test_an_isolated_entitys_queries_go_to_new_replicas_of_its_own_shard_and_of_
     assert {(c.shard_id, c.node_id) for c in both.shadows(query(neighbour), "a")} == {(slot, "n")}
 
 
+def test_a_shard_that_is_to_become_an_entitys_own_gets_that_entitys_queries_alone() -> None:
+    slot = entity_slot("e", SLOT_BITS)
+    neighbour = next(e for e in map(str, range(100)) if entity_slot(e, SLOT_BITS) == slot)
+    found = router(snapshot((Shadow(OWN + 1, "n", None, 1.0, entity_id="e"),)))
+    assert [(c.shard_id, c.node_id) for c in found.shadows(query("e"), "a")] == [(OWN + 1, "n")]
+    assert found.shadows(query(neighbour), "a") == found.shadows(query("hot"), "a") == ()
+
+
 def test_a_shadow_is_known_by_the_epoch_that_began_it() -> None:
     found = Router(seed=1)
     assert found.shadows(query(), "a") == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +52,7 @@ def test_totals_written_again_stay_the_same(published: str) -> None:
 
 
 def test_shadows_are_published_and_are_those_of_the_epoch_that_began_them(published: str, snapshot: Snapshot) -> None:
-    shadows = (Shadow(0, "c", None, 0.5), Shadow(1, "a", None, 0.25, since_epoch=1))
+    shadows = (Shadow(0, "c", None, 0.5), Shadow(4, "a", date(2013, 11, 20), 0.25, since_epoch=1, entity_id="é"))
     shadowed = replace(snapshot, epoch=2, parent=1, shadows=shadows)
     store.publish(published, shadowed, expected_epoch=1, published_by="test", reason="shadows")
     read = store.current(published, "usage")
