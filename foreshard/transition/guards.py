@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from foreshard.model import NodeState
+from foreshard.model import MoveKind, NodeState
 from foreshard.transition.decision import Decision, advance, is_revocable, roll_back, some, wait
 from foreshard.transition.machine import ROUTED, MoveState
 from foreshard.transition.picture import CopyView, MoveView, NodeView, Picture
@@ -87,6 +87,18 @@ def lagging(picture: Picture, wave: Sequence[MoveView]) -> Decision | None:
     return wait(f"gateway{many} {', '.join(picture.lagging)} to follow epoch {picture.current_epoch}", wave)
 
 
+def bereft(picture: Picture, wave: Sequence[MoveView]) -> Decision | None:
+    """An old copy stays while the node that took its place does not answer, and for good if that node is lost."""
+    leaving = [m for m in wave if m.kind is MoveKind.MOVE and m.state is S.RETIRING]
+    said = [(m, *_silence(picture, "target", m.target)) for m in leaving]
+    for move, words, is_lost in said:
+        if is_lost:
+            sentence = f"keeps the old copy of shard {move.shard_id} on {move.source}: {words}"
+            return advance(sentence, [m for m, why, _ in said if why == words], S.DONE)
+    waits = next((words for _, words, _ in said if words), None)
+    return wait(f"a node: {waits}", wave) if waits else None
+
+
 def expired(picture: Picture, wave: Sequence[MoveView]) -> Decision | None:
     """What is to be routed to must have been verified, not long ago, and be within the catch-up bound."""
     stale = [(m, _stale(picture, m)) for m in wave if m.copies and m.state in (S.VERIFIED, S.SHADOWING)]
@@ -131,6 +143,7 @@ GUARDS: tuple[Guard, ...] = (
     silent,
     unanswered,
     lagging,
+    bereft,
     expired,
     behind,
     unready,
