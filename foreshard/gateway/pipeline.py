@@ -35,6 +35,8 @@ from foreshard.transition import negotiation
 
 POLL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 3.0
+# Between two heartbeats, so that a plan of many moves does not make the node look silent.
+ANSWERS_AT_ONCE = 50
 
 
 class Pipeline:
@@ -166,10 +168,13 @@ class Pipeline:
         pool_id = self._settings.pool_id
         if not self._copy.is_known:
             return
-        for transfer in negotiation.open_transfers(url, pool_id, self._node_id):
-            room = transfers.free_bytes(self._settings.table(f"serving/{self._node_id}"))
+        open_ones = negotiation.open_transfers(url, pool_id, self._node_id)
+        room = transfers.free_bytes(self._settings.table(f"serving/{self._node_id}")) if open_ones else None
+        for transfer in open_ones[:ANSWERS_AT_ONCE]:
             said = transfers.answer_to(transfer, self._copy.applied_versions, self._asked_to_stop, room)
             negotiation.answer(url, pool_id, transfer, said.accepted, said.detail)
+        if len(open_ones) > ANSWERS_AT_ONCE:
+            self._due.set()
 
 
 def run_pipeline(

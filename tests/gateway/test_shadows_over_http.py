@@ -12,6 +12,7 @@ import pytest
 from live_cluster import CLIENT, ENTITIES, GATEWAY, HOUR, NODES, PIPELINE, SLOTS, Cluster, PutShard, running
 
 from foreshard.gateway import http
+from foreshard.gateway.pipeline import ANSWERS_AT_ONCE
 from foreshard.hashing import entity_slot
 from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.local.processes import wait_until
@@ -214,6 +215,12 @@ def test_pipelines_accept_moves_and_refuse_those_they_cannot_carry_out(cluster: 
     assert not said[1, "target"].accepted
     assert re.fullmatch(r"has \S+ GB free, and shard 3 needs 2,305,843,009.2 GB", said[1, "target"].detail)
     assert said[2, "source"] == Answer(False, "does not hold shard 99")
+
+
+def test_a_plan_of_many_moves_is_answered_in_several_turns(cluster: Cluster) -> None:
+    count = 2 * ANSWERS_AT_ONCE + 1
+    run_plan(cluster.url, "many", *(Move(MoveKind.DROP, SAME, "a", "", None, 0, "test") for _ in range(count)))
+    assert set(answered(cluster, "many", count).values()) == {Answer(True)}
 
 
 def test_a_pipeline_that_was_asked_to_stop_refuses_what_a_move_would_bring(cluster: Cluster) -> None:
