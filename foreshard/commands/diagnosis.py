@@ -1,26 +1,28 @@
-"""What `foreshard doctor` looks for: parts missing, tables behind, copies that nothing knows of."""
+"""What `foreshard doctor` looks for, parts missing, tables behind, leftovers, and how it repairs them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foreshard.errors import ForeshardError
 from foreshard.local.postgres import resolve_url
 from foreshard.local.spark import jars, java_home
-from foreshard.routing import pool, store
+from foreshard.routing import pool
 from foreshard.settings import Settings
-from foreshard.transition.retire import holdings_of
-from foreshard.transition.store import read_replicas
+from foreshard.upkeep.finding import Finding
+from foreshard.upkeep.leftovers import leftovers
+from foreshard.upkeep.stranded import stranded
 from foreshard.usage.watermark import watermark
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something wrong: what, where, and what to do about it."""
+class Repaired:
+    """What a repair came to: `done` in words, also if it is none."""
 
-    what: str
     where: str
-    do: str
+    done: str
+    succeeded: bool
 
 
 def diagnose(settings: Settings) -> list[Finding]:
@@ -38,7 +40,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         return [*found, Finding("control plane", "Postgres", str(error))]
     if registered.current_epoch == 0:
         found.append(Finding("no epoch published", settings.pool_id, "run `foreshard init`"))
-    return [*found, *_lag(settings), *_copies(settings, url)]
+    return [*found, *_lag(settings), *leftovers(settings, url), *stranded(settings, url)]
 
 
 def _lag(settings: Settings) -> list[Finding]:
@@ -56,25 +58,14 @@ def _lag(settings: Settings) -> list[Finding]:
     ]
 
 
-def _copies(settings: Settings, url: str) -> list[Finding]:
-    known = {(r.shard_id, r.node_id) for r in read_replicas(url, settings.pool_id)}
-    snapshot = store.current(url, settings.pool_id)
-    routed = {(r.shard_id, r.node_id) for r in snapshot.replicas} if snapshot else set()
-    source = watermark(settings, "usage_hourly").version
-    found = []
-    for node in pool.read_nodes(url, settings.pool_id):
-        holdings = holdings_of(settings, node.node_id)
-        orphans = [s for s in holdings if (s, node.node_id) not in known]
-        if orphans:
-            found.append(
-                Finding(f"copies without a record: shards {orphans[:10]}", node.node_id, "retire them, or run the plan again")
-            )
-        absent = [s for s, n in sorted(routed) if n == node.node_id and s not in holdings]
-        if absent:
-            found.append(
-                Finding(f"routed but not held: shards {absent[:10]}", node.node_id, "run warm_up_replicas for the plan")
-            )
-        behind = [s for s, h in holdings.items() if h.applied_version < source]
-        if behind:
-            found.append(Finding(f"{len(behind)} copies behind usage_hourly", node.node_id, "run follow_source"))
-    return found
+def repair(findings: Sequence[Finding]) -> list[Repaired]:
+    """Repairs what can be; what is refused or fails keeps the others from nothing. Safe to repeat and to be killed in."""
+    done = []
+    for finding in findings:
+        if finding.repair is None:
+            continue
+        try:
+            done.append(Repaired(finding.where, finding.repair(), True))
+        except ForeshardError as error:
+            done.append(Repaired(finding.where, f"not repaired: {error}", False))
+    return done

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from foreshard import settings as configuration
@@ -100,18 +102,28 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
         typer.echo(f"Entities that deserve a shard of their own: {names} (see `foreshard capacity hot`)")
 
 
-def doctor(settings: SettingsFile = None, as_json: AsJson = False) -> None:
-    """Look for what is missing, behind or left over; exit status 1 if anything is."""
-    from foreshard.commands.diagnosis import diagnose
+def doctor(
+    repair: Annotated[bool, typer.Option("--repair", help="Put away what can be; without it nothing is changed.")] = False,
+    settings: SettingsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what is missing, behind or left over, and repair it if asked; exit status 1 if anything remains."""
+    from foreshard.commands import diagnosis
 
-    findings = diagnose(configuration.load(settings))
+    chosen = configuration.load(settings)
+    findings = diagnosis.diagnose(chosen)
+    repaired = diagnosis.repair(findings) if repair else []
+    left = diagnosis.diagnose(chosen) if repaired else findings
     if as_json:
-        print_json({"findings": findings})
-    elif findings:
-        print_table("Findings", ["what", "where", "do"], [[f.what, f.where, f.do] for f in findings])
+        print_json({"findings": [f.as_document() for f in left], "repaired": repaired})
     else:
-        typer.echo("Nothing is missing, behind or left over.")
-    if findings:
+        if repaired:
+            print_table("Repaired", ["where", "what was done"], [[r.where, r.done] for r in repaired])
+        if left:
+            print_table("Findings", ["what", "where", "do"], [[f.what, f.where, f.do] for f in left])
+        else:
+            typer.echo("Nothing is missing, behind or left over.")
+    if left:
         raise typer.Exit(1)
 
 
