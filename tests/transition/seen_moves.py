@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from foreshard.model import MoveKind, NodeState
+from foreshard.transition.decide import decide
+from foreshard.transition.decision import Decision
 from foreshard.transition.machine import MoveState
 from foreshard.transition.picture import Answer, CopyView, MoveView, NodeView, Picture
 from foreshard.transition_settings import TransitionSettings
@@ -61,3 +63,17 @@ def node_view(
     name: str, state: NodeState = NodeState.ACTIVE, silent_seconds: float | None = 1.0, applied: Mapping[int, int] | None = None
 ) -> NodeView:
     return NodeView(name, state, silent_seconds, applied or {})
+
+
+def a_move(state: MoveState, position: int = 0, **more: Any) -> MoveView:
+    """Shard 7 goes from n1 to n2."""
+    return move_view(position, MoveKind.MOVE, 7, "n1", "n2", state=state, **more)
+
+
+def a_drop(state: MoveState, position: int = 1, **more: Any) -> MoveView:
+    """Shard 8 leaves n1."""
+    return move_view(position, MoveKind.DROP, 8, "n1", "", state=state, **more)
+
+
+def decided(*moves: MoveView, **other: Any) -> Decision:
+    return decide(picture_of(moves, **other))
