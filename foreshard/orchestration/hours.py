@@ -41,3 +41,8 @@ def each_landing_hour() -> CronPartitionTimetable | PartitionedAtRuntime:
 def each_night() -> CronTriggerTimetable | None:
     """Once a day at 03:30 UTC, without a partition key; with FORESHARD_HOURLY=off only when triggered."""
     return None if os.environ.get(HOURLY_VARIABLE, "on") == "off" else CronTriggerTimetable("30 3 * * *", timezone="UTC")
+
+
+def each_minute() -> CronTriggerTimetable | None:
+    """Every minute, without a partition key; with FORESHARD_HOURLY=off only when triggered."""
+    return None if os.environ.get(HOURLY_VARIABLE, "on") == "off" else CronTriggerTimetable("* * * * *", timezone="UTC")

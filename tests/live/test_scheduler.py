@@ -39,6 +39,8 @@ nodes = [
 auto_approve_moves = 0
 [forecast]
 horizon_hours = 6
+[transition]
+reverse_seconds = 1
 [spark]
 master = "local[2]"
 driver_java_options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -139,7 +141,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 def test_every_dag_is_there_without_import_errors(loop: Loop) -> None:
     assert loop.api.import_errors() == []
-    assert loop.api.dags() == ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "reshard"]
+    assert loop.api.dags() == ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "reshard", "watch_nodes"]
 
 
 def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop: Loop) -> None:
@@ -149,16 +151,16 @@ def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop
     refused = loop.asked()
     loop.api.answer(refused, approve=False)
     states = loop.wait_for_end(refused)
-    assert states["warm_up"] == states["publish"] == "skipped"
+    assert states["carry_on"] == states["finish"] == "skipped"
     assert (loop.plan_state(), loop.epoch()) == ("rejected", 1)
 
     loop.land_and_trigger(HOURS_LOADED + 1)
     agreed = loop.asked()
-    assert agreed.body
+    assert "before | after" in agreed.body
     loop.api.answer(agreed, approve=True)
     states = loop.wait_for_end(agreed)
-    assert states["warm_up"] == states["publish"] == states["retire"] == "success"
-    assert (loop.plan_state(), loop.epoch()) == ("done", 2)
+    assert states["carry_out.warm_up"] == states["carry_out.cut_over"] == states["finish"] == "success"
+    assert (loop.plan_state(), loop.epoch()) == ("done", 2), "without gateways no step is held"
 
     loop.wait(lambda: all(run.state == "success" for run in loop.api.runs()), "all runs to end")
     newest = loop.api.runs("aggregate")[0]
