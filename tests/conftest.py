@@ -18,6 +18,7 @@ from foreshard.routing import database as control_plane
 from foreshard.routing import pool, store
 from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import ForecastSettings, NodeSettings, Settings, SparkSettings
+from foreshard.transition_settings import TransitionSettings
 
 _numbers = itertools.count()
 # How long an example takes says more about the machine than about the code. `make test` tries the same examples every time,
@@ -121,6 +122,7 @@ def lake_settings(folder: Path, url: str) -> Settings:
         forecast=ForecastSettings(horizon_hours=6, history_days=28),
         spark=SparkSettings("local[2]", "1g", shuffle_partitions=2),
         nodes=(NodeSettings("a", 10.0), NodeSettings("b", 10.0), NodeSettings("c", 20.0)),
+        transition=TransitionSettings(shadow_queries=10, shadow_seconds=3600, step_seconds=0, reverse_seconds=0, attempts=2),
     )
 
 

@@ -63,7 +63,8 @@ def step_snapshot(settings: Settings, url: str, course: Course, picture: Picture
     if decision.step == SHADOW_STEP:
         chosen = [m for m in moves if m.position in decision.positions]
         share = settings.transition.shadow_share
-        shadows = tuple(Shadow(m.shard_id, m.target, m.covers_from, share) for m in chosen)
+        owners = {i.shard_id: i.entity_id for i in course.plan.isolations if not i.ends}
+        shadows = tuple(Shadow(m.shard_id, m.target, m.covers_from, share, 0, owners.get(m.shard_id, "")) for m in chosen)
         return _snapshot(settings, url, course, before, shadows)
     after = course.after(moves, decision.wave, epoch)
     return _snapshot(settings, url, course, blend(before, after, settings.transition.cut_over[decision.step], epoch))

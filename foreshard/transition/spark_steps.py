@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -17,13 +16,12 @@ from foreshard.settings import Settings
 from foreshard.transition import progress, store, throttle
 from foreshard.transition.acts import LEASE_SECONDS, Hold, serving_lease
 from foreshard.transition.controller import SparkStep, carry_out, controlling
-from foreshard.transition.copy import follow
 from foreshard.transition.copy_state import CopyJob
 from foreshard.transition.copying import Stopped, copy_moves
 from foreshard.transition.decision import NEEDS_SPARK, Act, Decision
+from foreshard.transition.following import catch_up
 from foreshard.transition.machine import MoveState
 from foreshard.transition.picture import COPIED_KINDS, MoveView, Picture
-from foreshard.transition.retire import holdings_of
 from foreshard.transition.verification import report, require_equal, verified
 
 ACTOR = "warm_up_replicas"
@@ -79,7 +77,8 @@ def spark_step_of(spark: SparkSession, isolated: Mapping[str, int]) -> SparkStep
         if decision.act is Act.COPY:
             _copy(spark, hold, moves, isolated)
         elif decision.act is Act.CATCH_UP:
-            _catch_up(spark, hold, sorted({m.target for m in moves}), isolated)
+            nodes, bound = sorted({m.target for m in moves}), hold.settings.transition.catch_up_versions
+            catch_up(spark, hold.settings, hold.url, nodes, isolated, bound=bound)
         else:
             _verify(spark, hold, moves, isolated)
 
@@ -146,19 +145,6 @@ def _mirror(hold: Hold, moves: Sequence[MoveView], version: int) -> None:
         if m.kind is not MoveKind.WIDEN
     ]
     store.upsert_replicas(hold.url, hold.settings.pool_id, rows)
-
-
-def _catch_up(spark: SparkSession, hold: Hold, nodes: Sequence[str], isolated: Mapping[str, int]) -> None:
-    settings, pool_id = hold.settings, hold.settings.pool_id
-    version = log.latest_version(settings.table("usage_hourly"))
-    for node_id in nodes:
-        with serving_lease(hold.url, pool_id, node_id, hold.key.actor):
-            follow(spark, settings, node_id, version, isolated)
-            held = holdings_of(settings, node_id)
-            known = [r for r in store.read_replicas(hold.url, pool_id) if r.node_id == node_id and r.shard_id in held]
-            store.upsert_replicas(
-                hold.url, pool_id, [replace(r, applied_version=held[r.shard_id].applied_version) for r in known]
-            )
 
 
 def _verify(spark: SparkSession, hold: Hold, moves: Sequence[MoveView], isolated: Mapping[str, int]) -> None:

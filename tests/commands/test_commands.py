@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from first_epoch import publish_first_epoch
 
 from foreshard.hashing import entity_slot
 from foreshard.local.processes import free_port
@@ -19,7 +20,6 @@ from foreshard.placement import codec
 from foreshard.routing import pool
 from foreshard.routing import store as epochs
 from foreshard.settings import load
-from foreshard.transition import steps, store
 
 pytestmark = pytest.mark.live
 
@@ -69,11 +69,7 @@ def set_up(folder: Path) -> Path:
     settings = load(folder / "foreshard.toml")
     url = settings.postgres_url
     pool.register(url, settings)
-    plan = steps.propose_first(settings)
-    replicas = [store.ReplicaRecord(r.shard_id, r.node_id, "verified", None, 0, 0) for r in plan.layout.replicas]
-    store.upsert_replicas(url, settings.pool_id, replicas)
-    steps.publish(settings, plan.plan_id)
-    steps.retire(settings, plan.plan_id)
+    publish_first_epoch(settings)
     return folder
 
 
@@ -121,7 +117,7 @@ def test_doctor_names_what_is_wrong_and_says_so_by_its_status(set_up: Path) -> N
     assert code == 1
     assert {"nothing aggregated yet"} <= {f["what"] for f in findings}
     assert any(f["what"].startswith("routed but not held") and f["where"] == "a" for f in findings)
-    assert all(set(f) == {"what", "where", "do"} and f["do"] for f in findings)
+    assert all(set(f) == {"what", "where", "do", "repairable"} and f["do"] for f in findings)
 
 
 def test_rollback_needs_an_epoch_to_go_back_to(set_up: Path) -> None:

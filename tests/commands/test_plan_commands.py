@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from first_epoch import publish_first_epoch
 
 from foreshard.cli import main
 from foreshard.model import (
@@ -34,7 +35,7 @@ from foreshard.model import (
 from foreshard.placement import codec
 from foreshard.routing import pool
 from foreshard.settings import load
-from foreshard.transition import plan_problem, steps, store
+from foreshard.transition import plan_problem, store
 
 START = datetime(2013, 11, 27, tzinfo=UTC)
 
@@ -254,10 +255,7 @@ def stored(tmp_path: Path, database: str, problem: PlacementProblem, plan: Plan)
     (tmp_path / "foreshard.toml").write_text(TOML.format(url=database), "utf-8")
     settings = load(tmp_path / "foreshard.toml")
     pool.register(database, settings)
-    first = steps.propose_first(settings)
-    replicas = [store.ReplicaRecord(r.shard_id, r.node_id, "verified", None, 0, 0) for r in first.layout.replicas]
-    store.upsert_replicas(database, settings.pool_id, replicas)
-    steps.publish(settings, first.plan_id)
+    publish_first_epoch(settings)
     store.save_plan(database, plan, codec.plan_to_document(plan), plan_problem.packed(problem))
     return tmp_path
 

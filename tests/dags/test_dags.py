@@ -74,8 +74,9 @@ def dag(parsed: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def test_the_five_dags_of_the_loop_and_the_one_that_keeps_the_tables_are_there() -> None:
-    assert [file.stem for file in FILES] == ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "reshard"]
+def test_the_five_dags_of_the_loop_and_those_that_keep_tables_and_watch_nodes_are_there() -> None:
+    names = ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "reshard", "watch_nodes"]
+    assert [file.stem for file in FILES] == names
 
 
 def test_a_file_imports_and_holds_the_dag_of_its_name(parsed: dict[str, Any], request: pytest.FixtureRequest) -> None:
@@ -116,4 +117,4 @@ def test_spark_steps_are_in_the_bounded_pool_and_submit_jobs_that_exist(dag: dic
 def test_a_turn_of_the_loop_has_at_most_five_spark_steps(parsed_files: dict[str, dict[str, Any]]) -> None:
     dags = {name: dag for file in parsed_files.values() for name, dag in file["dags"].items()}
     steps = [step for name, dag in dags.items() if name != "maintain" for step in dag["spark"]]
-    assert sorted(steps) == ["aggregate", "follow_source", "forecast_load", "learn", "warm_up"]
+    assert sorted(steps) == ["aggregate", "carry_out.warm_up", "follow_source", "forecast_load", "learn"]

@@ -24,7 +24,6 @@ from foreshard.transition.progress import PlanKey
 from foreshard.transition.retire import holdings_of
 from foreshard.transition.shadowing import ShadowReport, write_shadow
 from foreshard.transition.spark_steps import verify_again, warm_up
-from foreshard.transition_settings import TransitionSettings
 
 pytestmark = pytest.mark.spark
 
@@ -32,13 +31,12 @@ DAY = datetime(2013, 11, 26, tzinfo=UTC)
 HOT_SINCE = date(2013, 11, 28)
 ENTITIES = [f"e{n}" for n in range(24)]
 ROWS = [(entity, DAY + timedelta(days=d, hours=n % 5), 10 * d + n) for d in range(3) for n, entity in enumerate(ENTITIES)]
-QUICK = TransitionSettings(shadow_queries=10, shadow_seconds=3600, step_seconds=0, reverse_seconds=0, attempts=2)
 
 
 @pytest.fixture(scope="module")
 def served(spark: Any, module_lake: Settings) -> Settings:
-    """A pool with data whose first epoch is published, quick in everything that only waits."""
-    settings = replace(module_lake, transition=QUICK)
+    """A pool with data whose first epoch is published."""
+    settings = module_lake
     write_source(spark, settings, ROWS)
     pool.register(settings.postgres_url, settings)
     first = steps.propose_first(settings)
@@ -52,6 +50,10 @@ def served(spark: Any, module_lake: Settings) -> Settings:
 
 def carry_on(settings: Settings, plan_id: str, **more: Any) -> Cycle:
     return steps.carry_on(settings, plan_id, "test", lambda _: None, **more)
+
+
+def long_reversible(settings: Settings) -> Settings:
+    return replace(settings, transition=replace(settings.transition, reverse_seconds=3600))
 
 
 def key(plan_id: str) -> PlanKey:
@@ -139,7 +141,7 @@ def test_a_move_goes_through_every_stage(spark: Any, served: Settings) -> None:
 
 @pytest.mark.parametrize("stage", ["planned", "verified", "shadowing", "cutting_over", "reversible"])
 def test_a_rollback_leaves_the_old_layout_serving(spark: Any, served: Settings, stage: str) -> None:
-    settings, url, plan_id = replace(served, transition=replace(QUICK, reverse_seconds=3600)), served.postgres_url, f"back-{stage}"
+    settings, url, plan_id = long_reversible(served), served.postgres_url, f"back-{stage}"
     follow_epochs(settings)
     move, target = a_move(settings, 1, plan_id)
     before = weights(settings, 1)
@@ -204,7 +206,7 @@ def test_what_is_paused_waits_and_goes_on(spark: Any, served: Settings) -> None:
 
 
 def test_a_source_that_is_restated_in_the_middle_is_caught_up_with_and_verified_again(spark: Any, served: Settings) -> None:
-    settings, url = replace(served, transition=replace(QUICK, catch_up_versions=0)), served.postgres_url
+    settings, url = replace(served, transition=replace(served.transition, catch_up_versions=0)), served.postgres_url
     follow_epochs(settings)
     _, target = a_move(settings, 4, "restated")
     carry_on(settings, "restated")

@@ -9,23 +9,25 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from plans import current, follow_epochs, moving
 from serving_tables import copied_shards, source_shard, write_source
 from tables import version
 
-from foreshard.errors import ForeshardError, Refused
+from foreshard.errors import Refused
 from foreshard.gateway import holdings as gateway_holdings
 from foreshard.gateway.query import Query
 from foreshard.gateway.serving_copy import NotMine, ServingCopy
-from foreshard.model import Layout, Move, MoveKind, Plan, PlanMetrics, Replica
-from foreshard.placement import codec
+from foreshard.model import Move, MoveKind
 from foreshard.routing import pool
 from foreshard.routing import store as epochs
 from foreshard.settings import Settings
 from foreshard.transition import steps, store
+from foreshard.transition.controller import Cycle
 from foreshard.transition.copy import copy_shards
+from foreshard.transition.following import follow_source
 from foreshard.transition.retire import holdings_of
+from foreshard.transition.spark_steps import verify_again, warm_up
 from foreshard.transition.verify import verify
-from foreshard.transition.warm_up import follow_source, verify_again, warm_up
 
 pytestmark = pytest.mark.spark
 
@@ -35,10 +37,8 @@ ENTITIES = [f"e{n}" for n in range(24)]
 ROWS = [(entity, DAY + timedelta(days=d, hours=n % 5), 10 * d + n) for d in range(3) for n, entity in enumerate(ENTITIES)]
 
 
-def current(settings: Settings) -> Layout:
-    snapshot = epochs.current(settings.postgres_url, settings.pool_id)
-    assert snapshot is not None
-    return snapshot.layout
+def carry_on(settings: Settings, plan_id: str) -> Cycle:
+    return steps.carry_on(settings, plan_id, "test", lambda _: None)
 
 
 def assert_copies_equal_source(settings: Settings) -> None:
@@ -56,27 +56,16 @@ def assert_copies_equal_source(settings: Settings) -> None:
     assert set(known.values()) == {newest}
 
 
-def approved(settings: Settings, plan_id: str, moves: tuple[Move, ...], layout: Layout, base_epoch: int) -> Plan:
-    """A stored and approved plan."""
-    plan = Plan(plan_id, settings.pool_id, base_epoch, "digest", moves, layout, PlanMetrics(1, 1, 1, 0, 0, len(moves), "test"))
-    store.save_plan(settings.postgres_url, plan, codec.plan_to_document(plan))
-    store.record_approval(settings.postgres_url, settings.pool_id, plan_id, "approved", "test")
-    return plan
-
-
 def test_a_pool_begins_from_nothing_with_an_epoch_of_empty_copies(spark: Any, module_lake: Settings) -> None:
     settings, url = module_lake, module_lake.postgres_url
     pool.register(url, settings)
     plan = steps.propose_first(settings)
-    with pytest.raises(Refused, match="not verified"):
-        steps.publish(settings, plan.plan_id)
-    with pytest.raises(Refused, match="only after its epoch is published"):
-        steps.retire(settings, plan.plan_id)
+    assert carry_on(settings, plan.plan_id).needs_spark
     made = warm_up(spark, settings, url, plan.plan_id, {})
     assert (made["rows"], made["replicas"]) == (0, 16)
-    assert steps.publish(settings, plan.plan_id) == 1
-    assert steps.publish(settings, plan.plan_id) == 1
-    assert steps.retire(settings, plan.plan_id) == 0
+    assert carry_on(settings, plan.plan_id).is_over
+    assert carry_on(settings, plan.plan_id).is_over, "a repeat does nothing"
+    assert current(settings).epoch == 1
     assert store.oldest_pin(url, settings.pool_id, "usage_hourly") is None
     assert_copies_equal_source(settings)
     with pytest.raises(Refused, match="only an approved plan"):
@@ -154,7 +143,7 @@ def _only(shard: int, row: tuple[Any, ...]) -> str:
     return f"shard_id = {shard} AND entity_id = '{row[0]}' AND day = DATE '{row[4]}'"
 
 
-def test_a_plan_is_carried_out_over_kills_and_only_as_far_as_gateways_follow(spark: Any, module_lake: Settings) -> None:
+def test_a_plan_is_carried_out_over_a_kill_and_only_as_far_as_gateways_follow(spark: Any, module_lake: Settings) -> None:
     settings, url = module_lake, module_lake.postgres_url
     layout = current(settings)
     hot, moved = (s for s in (0, 1))
@@ -162,49 +151,33 @@ def test_a_plan_is_carried_out_over_kills_and_only_as_far_as_gateways_follow(spa
         s: next(n.node_id for n in settings.nodes if n.node_id not in {r.node_id for r in layout.of_shard(s)}) for s in (0, 1)
     }
     source = layout.of_shard(moved)[0].node_id
-    after = Layout(
-        2,
+    moving(
+        settings,
+        "p2",
         (
-            *(r for r in layout.replicas if (r.shard_id, r.node_id) != (moved, source)),
-            Replica(hot, idle[hot], 0.5, HOT_SINCE),
-            Replica(moved, idle[moved], 0.5),
+            Move(MoveKind.REPLICATE, hot, "", idle[hot], HOT_SINCE, 1, "hot"),
+            Move(MoveKind.MOVE, moved, source, idle[moved], None, 1, "crowded"),
         ),
     )
-    moves = (
-        Move(MoveKind.REPLICATE, hot, "", idle[hot], HOT_SINCE, 1, "hot"),
-        Move(MoveKind.MOVE, moved, source, idle[moved], None, 1, "crowded"),
-    )
-    plan = approved(settings, "p2", moves, after, base_epoch=1)
-    stale = approved(settings, "p3", (), layout, base_epoch=1)
     newest = version(settings, "usage_hourly")
-
+    assert carry_on(settings, "p2").needs_spark
     # Killed after one copy, without a word to Postgres.
     copy_shards(spark, settings, idle[moved], {moved: None}, newest, {})
-    with pytest.raises(Refused, match="not verified"):
-        publish_without_forecast(settings, plan)
-    made = warm_up(spark, settings, url, plan.plan_id, {})
+    made = warm_up(spark, settings, url, "p2", {})
     assert (made["version"], made["replicas"]) == (newest, 2)
     once = copied_shards(settings, idle[hot])
     assert once[hot] == source_shard(settings, hot, HOT_SINCE) != source_shard(settings, hot)
-    assert warm_up(spark, settings, url, plan.plan_id, {}) == made
+    assert warm_up(spark, settings, url, "p2", {})["rows"] == made["rows"]
     assert copied_shards(settings, idle[hot]) == once
-    assert verify_again(spark, settings, url, plan.plan_id, {})["rows"] == made["rows"]
+    assert verify_again(spark, settings, url, "p2", {})["rows"] == made["rows"]
 
-    with pytest.raises(Refused, match="only after its epoch is published"):
-        steps.retire(settings, plan.plan_id)
-    with pytest.raises(ForeshardError, match="no load_forecast"):
-        steps.publish(settings, plan.plan_id)  # only the first epoch may go without a forecast
-    publish_without_forecast(settings, plan)
-    with pytest.raises(Refused, match="no longer current"):
-        publish_without_forecast(settings, stale)
-
+    # Gateways that come when it is cut over already are waited for too.
+    assert not carry_on(replace(settings, transition=replace(settings.transition, reverse_seconds=3600)), "p2").is_over
     epochs.register_gateway(url, settings.pool_id, "g", 600)
-    with pytest.raises(Refused, match="g have not adopted"):
-        steps.retire(settings, plan.plan_id)
+    assert "waits for gateway g to follow epoch 2" in carry_on(settings, "p2").decision.sentence
     assert moved in holdings_of(settings, source)
-    epochs.acknowledge(url, settings.pool_id, "g", 2)
-    assert steps.retire(settings, plan.plan_id) == 1
-    assert steps.retire(settings, plan.plan_id) == 0
+    follow_epochs(settings)
+    assert carry_on(settings, "p2").is_over
     assert moved not in holdings_of(settings, source)
     assert moved not in copied_shards(settings, source)
     assert_copies_equal_source(settings)
@@ -215,42 +188,11 @@ def test_a_plan_is_carried_out_over_kills_and_only_as_far_as_gateways_follow(spa
     copy.close()
 
 
-def publish_without_forecast(settings: Settings, plan: Plan) -> None:
-    before = epochs.current(settings.postgres_url, settings.pool_id)
-    assert before is not None
-    snapshot = replace(before, epoch=plan.base_epoch + 1, parent=plan.base_epoch, replicas=plan.layout.replicas)
-    epochs.publish(
-        settings.postgres_url,
-        snapshot,
-        expected_epoch=plan.base_epoch,
-        published_by="test",
-        reason="test",
-        plan_id=plan.plan_id,
-    )
-
-
 def test_a_hot_copy_follows_only_its_own_days(spark: Any, module_lake: Settings) -> None:
     settings = module_lake
     write_source(spark, settings, [(e, hour, q + 7) for e, hour, q in ROWS if hour.day != 27])
     follow_source(spark, settings, settings.postgres_url, {})
     assert_copies_equal_source(settings)
-
-
-def test_retiring_late_spares_what_a_later_plan_routes_to_again(module_lake: Settings) -> None:
-    settings, url = module_lake, module_lake.postgres_url
-    layout = current(settings)
-    victim = layout.of_node("a")[0]
-    drop = Move(MoveKind.DROP, victim.shard_id, "a", "", None, 0, "cold")
-    rest = tuple(r for r in layout.replicas if r != victim)
-    spare = replace(settings.policy, min_full_replicas=1)
-    pool.register(url, replace(settings, policy=spare))
-    publish_without_forecast(settings, approved(settings, "p4", (drop,), Layout(3, rest), base_epoch=2))
-    # Before p4's copy is retired, another plan takes it up again.
-    publish_without_forecast(settings, approved(settings, "p5", (), Layout(4, layout.replicas), base_epoch=3))
-    epochs.acknowledge(url, settings.pool_id, "g", 4)
-    assert steps.retire(settings, "p4") == 0
-    assert victim.shard_id in holdings_of(settings, "a")
-    pool.register(url, settings)
 
 
 def test_lost_copies_are_restored_from_the_source(spark: Any, module_lake: Settings) -> None:

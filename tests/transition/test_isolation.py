@@ -24,9 +24,10 @@ from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
 from foreshard.transition import entity_shards, steps, store
 from foreshard.transition.copy import copy_shards
+from foreshard.transition.following import follow_source
 from foreshard.transition.inputs import newest_forecasts, placement_problem
 from foreshard.transition.retire import holdings_of
-from foreshard.transition.warm_up import follow_source, verify_again, warm_up
+from foreshard.transition.spark_steps import verify_again, warm_up
 
 ORIGIN = datetime(2013, 11, 28, tzinfo=UTC)
 HOT = "hot"
@@ -82,12 +83,12 @@ def candidates(settings: Settings) -> set[str]:
     return {c.node.node_id for c in RoutingTable(current(settings)).candidates(HOT)}
 
 
-def carry_out(spark: Any, settings: Settings, plan_id: str) -> int:
-    """All steps of the DAG after the plan; returns how many copies were retired."""
-    url = settings.postgres_url
-    warm_up(spark, settings, url, plan_id, entity_shards.known(url, settings.pool_id))
-    steps.publish(settings, plan_id)
-    return steps.retire(settings, plan_id)
+def carry_out(spark: Any, settings: Settings, plan_id: str) -> None:
+    """All steps of the DAG after the plan."""
+    known = entity_shards.known(settings.postgres_url, settings.pool_id)
+    while not (done := steps.carry_on(settings, plan_id, "test", lambda _: None)).is_over:
+        assert done.needs_spark, done.decision.sentence
+        warm_up(spark, settings, settings.postgres_url, plan_id, known)
 
 
 @pytest.mark.spark
@@ -121,15 +122,12 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
     with pytest.raises(ForeshardError, match=f"shard {own} is no slot and no entity's own"):
         copy_shards(spark, settings, min(targets), {own: None}, version(settings, "usage_hourly"), {})
     copy_shards(spark, settings, min(targets), {own: None}, version(settings, "usage_hourly"), known)
-    with pytest.raises(Refused, match="not verified"):
-        steps.publish(settings, plan.plan_id)
+    assert steps.carry_on(settings, plan.plan_id, "test", lambda _: None).needs_spark
     warm_up(spark, settings, url, plan.plan_id, known)
     write_source(spark, settings, [(HOT, ORIGIN - timedelta(days=1), 77)])
     follow_source(spark, settings, url, known)
     assert verify_again(spark, settings, url, plan.plan_id, known)["rows"] > 0
-    assert steps.publish(settings, plan.plan_id) == 2
-    assert steps.publish(settings, plan.plan_id) == 2, "a repeat publishes nothing"
-    steps.retire(settings, plan.plan_id)
+    carry_out(spark, settings, plan.plan_id)
 
     assert current(settings).isolated == ((HOT, own),)
     assert {r.node_id for r in current(settings).replicas if r.shard_id == own} == targets
@@ -158,7 +156,7 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
     last = steps.propose(settings)
     document = store.read_plan(url, settings.pool_id, last.plan_id).document
     assert [(i["entity_id"], i["shard_id"], i["ends"]) for i in document["isolations"]] == [(HOT, own, True)]
-    assert carry_out(spark, settings, last.plan_id) >= len(targets)
+    carry_out(spark, settings, last.plan_id)
     assert current(settings).isolated == ()
     assert own not in {r.shard_id for r in current(settings).replicas}
     assert candidates(settings) == {r.node_id for r in current(settings).replicas if r.shard_id == slot}
@@ -194,7 +192,6 @@ def test_a_plan_that_only_ends_an_isolation_is_published(lake: Settings) -> None
     write_forecast(settings, ORIGIN, {own: 0.1}, {HOT: own})
     plan = steps.propose(settings)
     assert (plan.moves, plan.needs_approval) == (0, False)
-    assert steps.publish(settings, plan.plan_id) == 2
-    assert current(settings).isolated == ()
-    assert steps.retire(settings, plan.plan_id) == 0
+    assert steps.carry_on(settings, plan.plan_id, "test", lambda _: None).is_over
+    assert (current(settings).epoch, current(settings).isolated) == (2, ())
     assert steps.propose(settings).plan_id == "", "after that there is nothing to do"
