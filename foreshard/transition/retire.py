@@ -6,13 +6,15 @@ lease of the node's table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
+from foreshard.errors import ForeshardError
 from foreshard.lake import log
 from foreshard.settings import Settings
 from foreshard.transition.holdings import KEY, Contents, Holding, contents, reaches_beyond
@@ -29,18 +31,33 @@ def unfinished_copies(settings: Settings, node_id: str) -> dict[int, str]:
     return {s: copy.transaction for s, copy in said.copies.items() if not copy.is_whole or s in said.widened}
 
 
-def drop_shards(settings: Settings, node_id: str, shard_ids: Iterable[int]) -> None:
+def stray_shards(settings: Settings, node_id: str) -> list[int]:
+    """The shards of which the node's table has rows, though it neither holds them nor says that they are being copied."""
+    table = _opened(settings, node_id)
+    if table is None:
+        return []
+    said = contents(log.newest_commit(table, KEY))
+    return sorted(_with_files(table) - set(said.holdings) - set(said.copies))
+
+
+def drop_shards(
+    settings: Settings, node_id: str, shard_ids: Iterable[int], still_held: Callable[[], None] = lambda: None
+) -> None:
     """Removes the shards' rows and holdings from the node's table in one commit; the node refuses them from then on.
 
-    A copy that is not whole goes too. Shards of which the table has nothing are passed over.
+    A copy that is not whole goes too. Shards of which the table has nothing are passed over. `still_held` is called once the
+    table was read, and raises if the caller's lease is lost: who took it over commits after that, and this commit then fails.
+    Raises ForeshardError if another writer commits meanwhile.
     """
     table = _opened(settings, node_id)
     if table is None:
         return
     before = contents(log.newest_commit(table, KEY))
-    gone = sorted(set(shard_ids) & (set(before.holdings) | set(before.copies)))
+    gone = sorted(set(shard_ids) & (set(before.holdings) | set(before.copies) | _with_files(table)))
     if gone:
-        table.delete(_among(gone), commit_properties=_saying(before.without(gone)))
+        still_held()
+        with _as_next_version(node_id):
+            table.delete(_among(gone), commit_properties=_saying(before.without(gone)))
 
 
 def narrow_shards(settings: Settings, node_id: str, first_days: Mapping[int, date]) -> None:
@@ -61,7 +78,8 @@ def narrow_shards(settings: Settings, node_id: str, first_days: Mapping[int, dat
     }
     copies = {shard: copy for shard, copy in before.copies.items() if shard not in narrowed}
     older = " OR ".join(f"(shard_id = {shard} AND day < '{day}')" for shard, day in sorted(narrowed.items()))
-    table.delete(older, commit_properties=_saying(replace(before, holdings=holdings, copies=copies)))
+    with _as_next_version(node_id):
+        table.delete(older, commit_properties=_saying(replace(before, holdings=holdings, copies=copies)))
 
 
 def compact(settings: Settings, node_id: str) -> int:
@@ -73,7 +91,8 @@ def compact(settings: Settings, node_id: str) -> int:
     if table is None:
         return 0
     said = contents(log.newest_commit(table, KEY))
-    done = table.optimize.compact(commit_properties=_saying(said))
+    with _as_next_version(node_id):
+        done = table.optimize.compact(commit_properties=_saying(said))
     return int(done["numFilesRemoved"])
 
 
@@ -82,6 +101,10 @@ def _opened(settings: Settings, node_id: str) -> DeltaTable | None:
         return DeltaTable(settings.table(f"serving/{node_id}"))
     except TableNotFoundError:
         return None
+
+
+def _with_files(table: DeltaTable) -> set[int]:
+    return {int(shard) for shard in table.get_add_actions(flatten=True)["partition.shard_id"].to_pylist()}
 
 
 def _has_older(said: Contents, shard: int, day: date) -> bool:
@@ -96,5 +119,17 @@ def _among(shards: Iterable[int]) -> str:
 
 
 def _saying(said: Contents) -> CommitProperties:
+    """Of the version that was read only: tried again upon another writer's, it would take back what that says of its shards."""
     version = max((h.applied_version for h in said.holdings.values()), default=0)
-    return CommitProperties(custom_metadata={"userMetadata": log.packed(said.metadata(version))})
+    metadata = {"userMetadata": log.packed(said.metadata(version))}
+    return CommitProperties(custom_metadata=metadata, max_commit_retries=0)
+
+
+@contextmanager
+def _as_next_version(node_id: str) -> Iterator[None]:
+    try:
+        yield
+    except CommitFailedError:
+        raise ForeshardError(
+            f"the serving table of {node_id} was changed by another writer meanwhile, so nothing was committed; run again"
+        ) from None
