@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow data-docs benchmark-forecast benchmark-placement test soak test-fast test-spark test-live lint format lock clean
+.PHONY: help setup demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition test soak test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -28,6 +28,10 @@ benchmark-forecast: ## forecasts beside their rivals, on drawn series or on M4=f
 # Some of them: make benchmark-placement ARGS='--only flow,zipf'; rivals get environments of their own under var/.
 benchmark-placement: setup ## plans and rankings beside rivals, bounds and exact optima, on drawn pools
 	@$(BIN)/python -m benchmarks.placement $(if $(OUT),--out $(OUT)) $(ARGS)
+
+# Larger: make benchmark-transition ARGS='--rows 5000000' OUT=figures.json
+benchmark-transition: setup ## copies and verifications of replicas beside bare Spark, on a drawn source
+	@$(BIN)/python -m benchmarks.transition $(if $(OUT),--out $(OUT)) $(ARGS)
 
 test: setup lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2

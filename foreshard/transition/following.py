@@ -8,24 +8,21 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-import pandas as pd
 from pyspark.sql import SparkSession
 
-from foreshard.checks.gate import QualityError, require
-from foreshard.errors import ForeshardError
 from foreshard.lake import log
 from foreshard.lake.kept_versions import VersionGone
 from foreshard.lake.tables import USAGE_HOURLY
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
-from foreshard.transition import lease, store, throttle
+from foreshard.transition import store, throttle
+from foreshard.transition.acts import serving_lease
 from foreshard.transition.copy import Changes, changes_of, contents_of, copy_shards, follow, held, is_of_source
 from foreshard.transition.holdings import UNKNOWN_VERSION
 from foreshard.transition.segments import segment_bytes
+from foreshard.transition.verification import require_equal
 from foreshard.transition.verify import verify
 
-_LEASE_SECONDS = 60
-_WAIT_SECONDS = 180
 # A source that is written faster than copies follow it would never be caught up with.
 _ROUNDS = 20
 ChangesSince = Callable[[int], Changes]
@@ -84,8 +81,7 @@ def _round(
     changes_since = cache(lambda after: changes_of(spark, settings, after, version))
     done = {}
     for node_id in node_ids:
-        name = f"{settings.pool_id}/serving/{node_id}"
-        with lease.held(url, name, lease.process_name(actor), _LEASE_SECONDS, _WAIT_SECONDS):
+        with serving_lease(url, settings.pool_id, node_id, actor):
             done[node_id] = _follow_node(spark, settings, url, node_id, version, isolated, changes_since)
     return version, done
 
@@ -160,16 +156,8 @@ def _make_anew(
         sizes = segment_bytes(spark, settings, version, shards, isolated)
         throttle.wait(url, settings.pool_id, sum(sum(days.values()) for days in sizes.values()))
     copy_shards(spark, settings, node_id, shards, version, isolated)
-    outcome = verify(spark, settings, {node_id: shards}, version, isolated)
+    require_equal(verify(spark, settings, {node_id: shards}, version, isolated), settings)
     store.unpin(url, settings.pool_id, "usage_hourly", holder)
-    wrong = outcome.mismatches
-    figures = {"mismatched_segments": len(wrong), "shards": len(outcome.rows), "rows": sum(outcome.rows.values())}
-    try:
-        require("serving", pd.DataFrame([figures]), settings)
-    except QualityError:
-        if not wrong:
-            raise
-        raise ForeshardError(f"verification failed for {len(wrong)} segments, first {wrong[0]}") from None
 
 
 def _lag(settings: Settings, node_id: str) -> int:

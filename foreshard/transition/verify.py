@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import reduce
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from foreshard.lake import delta
 from foreshard.lake.tables import USAGE_HOURLY
 from foreshard.settings import Settings
-from foreshard.transition.copy import source_rows
+from foreshard.transition.copy import contents_of, source_rows
+from foreshard.transition.differences import RowDifference, differing_rows, unreadable_file
 
-_FIGURES = ["rows", "quantity", "events", "checksum"]
+Coverage = Mapping[str, Mapping[int, date | None]]  # node → shard → first covered day
+_FIGURES = ["rows", "quantity", "events", "mixed", "low", "high"]
+_KEYS = ["node_id", "shard_id", "day"]
+# Segments whose rows are looked at one by one; of more the counts say enough.
+_LOOKED_AT = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A segment whose copy differs from its source; either count is 0 where that side has no such segment."""
+    """A segment whose copy differs from its source; either count is 0 where that side has no such segment.
+
+    `differing`: up to three of the rows that only one side has. `file`: a file of the copy that cannot be read; then nothing is
+    known of the rest, and `day` is None.
+    """
 
     node_id: str
     shard_id: int
-    day: date
-    source_rows: int
-    copied_rows: int
+    day: date | None
+    source_rows: int = 0
+    copied_rows: int = 0
+    differing: tuple[RowDifference, ...] = ()
+    file: str = ""
 
     def __str__(self) -> str:
-        return (
-            f"shard {self.shard_id} on {self.node_id}, day {self.day}: "
-            f"{self.source_rows} rows at the source, {self.copied_rows} in the copy"
-            + (", with other content" if self.source_rows == self.copied_rows else "")
+        where = f"shard {self.shard_id} on {self.node_id}"
+        if self.file:
+            return f"{where}: {self.file} is damaged or missing and cannot be read"
+        other = ", with other content" if self.source_rows == self.copied_rows else ""
+        rows = "; ".join(map(str, self.differing))
+        return f"{where}, day {self.day}: {self.source_rows} rows at the source, {self.copied_rows} in the copy{other}" + (
+            f" ({rows})" if rows else ""
         )
 
 
@@ -44,58 +61,122 @@ class Verification:
 
 
 def figures(rows: DataFrame, keys: list[str]) -> DataFrame:
-    """Per group: rows, sums, and a checksum that does not depend on the rows' order (a sum and an xor of their hashes)."""
-    line = F.xxhash64(*USAGE_HOURLY.schema.names)
+    """Per group: rows, sums, and a checksum that does not depend on the rows' order: xor and sums of halves of their hashes.
+
+    The halves' sums cannot overflow below 2³¹ rows a group, and are added as integers: a sum of whole hashes would need
+    decimals, which take several times as long. A sum that damaged values make overflow is null.
+    """
     return (
-        rows.withColumn("line", line)
+        rows.withColumn("line", F.xxhash64(*USAGE_HOURLY.schema.names))
         .groupBy(*keys)
         .agg(
             F.count("*").alias("rows"),
-            F.sum("quantity").alias("quantity"),
-            F.sum("events").alias("events"),
-            F.concat_ws("/", F.bit_xor("line").cast("string"), F.sum(F.col("line").cast("decimal(38,0)")).cast("string")).alias(
-                "checksum"
-            ),
+            F.try_sum("quantity").alias("quantity"),
+            F.try_sum("events").alias("events"),
+            F.bit_xor("line").alias("mixed"),
+            F.sum(F.col("line").bitwiseAND(F.lit(0xFFFFFFFF))).alias("low"),
+            F.sum(F.shiftright("line", 32)).alias("high"),
         )
     )
 
 
 def verify(
-    spark: SparkSession,
-    settings: Settings,
-    coverage: Mapping[str, Mapping[int, date | None]],
-    version: int,
-    isolated: Mapping[str, int],
+    spark: SparkSession, settings: Settings, coverage: Coverage, version: int, isolated: Mapping[str, int]
 ) -> Verification:
     """Compares the copies (node → shard → first covered day) with the source at `version`.
 
-    The serving tables must have applied exactly that version; the caller holds their leases.
+    The serving tables must have applied exactly that version; the caller holds their leases. Rows that a copy has from before
+    its first day are a mismatch, unless it is just being made wider. Raises ForeshardError if a file of the source cannot be
+    read.
     """
-    copied_parts, expected_parts = [], []
-    for node_id, shards in sorted(coverage.items()):
-        table = delta.read(spark, settings.table(f"serving/{node_id}")).where(F.col("shard_id").isin(list(shards)))
-        copied_parts.append(figures(table, ["shard_id", "day"]).withColumn("node_id", F.lit(node_id)))
-        source = source_rows(spark, settings, version, shards, isolated)
-        expected_parts.append(figures(source, ["shard_id", "day"]).withColumn("node_id", F.lit(node_id)))
-    keys = ["node_id", "shard_id", "day"]
-    copied = _union(copied_parts).select(*keys, *[F.col(f).alias(f"copied_{f}") for f in _FIGURES])
-    expected = _union(expected_parts).select(*keys, *[F.col(f).alias(f"source_{f}") for f in _FIGURES])
-    same = F.lit(True)
-    for figure in _FIGURES:
-        same = same & F.col(f"source_{figure}").eqNullSafe(F.col(f"copied_{figure}"))
-    compared = expected.join(copied, keys, "full").withColumn("same", same)
-    segments = compared.select(
-        *keys, F.coalesce("source_rows", F.lit(0)).alias("s"), F.coalesce("copied_rows", F.lit(0)).alias("c"), "same"
-    ).collect()
-    rows: dict[tuple[str, int], int] = {(node, shard): 0 for node, shards in coverage.items() for shard in shards}
-    for segment in segments:
-        rows[segment["node_id"], segment["shard_id"]] += segment["c"]
-    wrong = [Mismatch(x["node_id"], x["shard_id"], x["day"], x["s"], x["c"]) for x in segments if not x["same"]]
-    return Verification(rows, tuple(sorted(wrong, key=lambda m: (m.node_id, m.shard_id, m.day))))
+    readable = {node_id: dict(shards) for node_id, shards in coverage.items()}
+    unreadable: list[Mismatch] = []
+    while True:
+        try:
+            found = _compared(spark, settings, readable, version, isolated)
+            break
+        except (Py4JJavaError, PySparkException) as error:
+            damaged = unreadable_file(error, settings, readable)
+            if damaged is None:
+                raise
+            node_id, shard_id, file = damaged
+            # The rest is compared without it.
+            del readable[node_id][shard_id]
+            unreadable.append(Mismatch(node_id, shard_id, None, file=file))
+    wrong = sorted([*unreadable, *found.mismatches], key=lambda m: (m.node_id, m.shard_id, m.day or date.min))
+    rows = {(node, shard): 0 for node, shards in coverage.items() for shard in shards}
+    return Verification(rows | dict(found.rows), tuple(wrong))
 
 
-def _union(parts: list[DataFrame]) -> DataFrame:
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.unionByName(part)
-    return whole
+def _compared(
+    spark: SparkSession, settings: Settings, coverage: Coverage, version: int, isolated: Mapping[str, int]
+) -> Verification:
+    targets = [(node, shard, day) for node, shards in coverage.items() for shard, day in shards.items()]
+    if not targets:
+        return Verification({}, ())
+    compared = _expected(spark, settings, targets, version, isolated).join(_copied(spark, settings, coverage), _KEYS, "full")
+    same = reduce(lambda a, b: a & b, [F.col(f"source_{f}").eqNullSafe(F.col(f"copied_{f}")) for f in _FIGURES])
+    # Damage can make days that Python has no dates for.
+    day = F.expr("greatest(least(day, DATE'9999-12-31'), DATE'0001-01-01') AS day")
+    segment = F.struct(day, F.coalesce("source_rows", F.lit(0)).alias("s"), F.coalesce("copied_rows", F.lit(0)).alias("c"))
+    copies = compared.groupBy("node_id", "shard_id").agg(
+        F.coalesce(F.sum("copied_rows"), F.lit(0)).alias("rows"), F.collect_list(F.when(~same, segment)).alias("wrong")
+    )
+    rows: dict[tuple[str, int], int] = {}
+    wrong: list[Mismatch] = []
+    for copy in copies.collect():
+        rows[copy["node_id"], copy["shard_id"]] = copy["rows"]
+        wrong += [Mismatch(copy["node_id"], copy["shard_id"], x["day"], x["s"], x["c"]) for x in copy["wrong"]]
+    wrong.sort(key=lambda m: (m.node_id, m.shard_id, m.day or date.min))
+    return Verification(rows, tuple(_with_rows(spark, settings, wrong, version, isolated)))
+
+
+def _expected(
+    spark: SparkSession,
+    settings: Settings,
+    targets: list[tuple[str, int, date | None]],
+    version: int,
+    isolated: Mapping[str, int],
+) -> DataFrame:
+    """The source's figures per node and segment: it is read once, however many nodes have copies of a shard."""
+    first: dict[int, date | None] = {}
+    for _, shard, day in targets:
+        first[shard] = min(filter(None, (first.get(shard, day), day)), default=None) if day and first.get(shard, day) else None
+    source = figures(source_rows(spark, settings, version, first, isolated), ["shard_id", "day"])
+    copies = F.broadcast(spark.createDataFrame(targets, "node_id string, shard_id int, first_day date"))
+    expected = source.join(copies, "shard_id").where("first_day IS NULL OR day >= first_day")
+    return expected.select(*_KEYS, *[F.col(f).alias(f"source_{f}") for f in _FIGURES])
+
+
+def _copied(spark: SparkSession, settings: Settings, coverage: Coverage) -> DataFrame:
+    parts = [
+        figures(_copy_rows(spark, settings, node_id, shards), ["shard_id", "day"]).withColumn("node_id", F.lit(node_id))
+        for node_id, shards in sorted(coverage.items())
+        if shards
+    ]
+    return reduce(DataFrame.unionByName, parts).select(*_KEYS, *[F.col(f).alias(f"copied_{f}") for f in _FIGURES])
+
+
+def _copy_rows(spark: SparkSession, settings: Settings, node_id: str, shards: Mapping[int, date | None]) -> DataFrame:
+    """The rows of these copies, without those of a copy in the making beside them."""
+    rows = delta.read(spark, settings.table(f"serving/{node_id}")).where(F.col("shard_id").isin(list(shards)))
+    said = contents_of(settings, node_id)
+    for shard in sorted({**said.unfinished, **said.widened}.keys() & shards.keys()):
+        day = shards[shard]
+        if day is not None:
+            rows = rows.where((F.col("shard_id") != shard) | (F.col("day") >= F.lit(day)))
+    return rows
+
+
+def _with_rows(
+    spark: SparkSession, settings: Settings, wrong: list[Mismatch], version: int, isolated: Mapping[str, int]
+) -> list[Mismatch]:
+    """The mismatches, the first of them with some of the rows that differ."""
+    found: dict[tuple[str, int, date], tuple[RowDifference, ...]] = {}
+    for node_id in sorted({m.node_id for m in wrong[:_LOOKED_AT]}):
+        segments = [(m.shard_id, m.day) for m in wrong[:_LOOKED_AT] if m.node_id == node_id and m.day]
+        source = source_rows(spark, settings, version, dict.fromkeys(shard for shard, _ in segments), isolated)
+        copy = delta.read(spark, settings.table(f"serving/{node_id}"))
+        for segment, rows in differing_rows(spark, source, copy, segments).items():
+            found[node_id, *segment] = rows
+    return [replace(m, differing=found.get((m.node_id, m.shard_id, m.day), ())) if m.day else m for m in wrong]
