@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from foreshard.errors import Refused
-from foreshard.model import Policy
+from foreshard.model import Policy, Replica
 from foreshard.routing.snapshot import Snapshot
 
 
-def check_snapshot(snapshot: Snapshot, policy: Policy, live: Collection[str]) -> None:
+def full_replicas(replicas: Iterable[Replica], live: Collection[str]) -> dict[int, int]:
+    """Shard → its full replicas on live nodes; shards without one are left out. Time O(replicas)."""
+    found: dict[int, int] = {}
+    for replica in replicas:
+        if replica.is_full and replica.node_id in live:
+            found[replica.shard_id] = found.get(replica.shard_id, 0) + 1
+    return found
+
+
+def enough_full_replicas(policy: Policy, live: int, now: int | None = None) -> int:
+    """How many full replicas a shard must have: the policy's, and 1 while only one node lives.
+
+    After a death no layout has them all before the last shard is repaired: a step of a plan may then leave a shard with what
+    it has `now`, but not with less. `now` None: no step of a plan.
+    """
+    needed = 1 if live == 1 else policy.min_full_replicas
+    return needed if now is None else min(needed, now)
+
+
+def check_snapshot(snapshot: Snapshot, policy: Policy, live: Collection[str], now: Mapping[int, int] | None = None) -> None:
     """Raises Refused, naming the shard, unless each slot has enough full replicas on distinct live nodes.
 
-    `live` are the nodes that the control plane holds for live; enough is policy.min_full_replicas, and 1 while only one
-    node lives. An isolated shard needs no full replica of its own: the replicas of its slot hold its rows. Time O(replicas).
+    `live` are the nodes that the control plane holds for live; enough is what `enough_full_replicas` says, with `now` (slot →
+    full replicas in the epoch to be replaced) for a plan's steps. An isolated shard needs no full replica of its own: the
+    replicas of its slot hold its rows. Time O(replicas).
     """
     _check_isolated(snapshot)
     known = {node.node_id for node in snapshot.nodes}
@@ -36,8 +56,8 @@ def check_snapshot(snapshot: Snapshot, policy: Policy, live: Collection[str]) ->
         seen.add((replica.shard_id, replica.node_id))
         if replica.shard_id < slots and replica.is_full and replica.node_id in usable:
             full[replica.shard_id] += 1
-    needed = 1 if len(usable) == 1 else policy.min_full_replicas
     for shard_id, count in enumerate(full):
+        needed = enough_full_replicas(policy, len(usable), None if now is None else now.get(shard_id, 0))
         if count < needed:
             raise Refused(
                 f"epoch {snapshot.epoch}: shard {shard_id} has {count} full replicas on live nodes and needs {needed}; "

@@ -34,7 +34,11 @@ def write_epoch(
             f"epoch {snapshot.epoch} has slot_bits {snapshot.slot_bits}, pool {target.pool_id} has {target.slot_bits}"
         )
     nodes = [pool.as_node(row) for row in database.run(cursor, "read_nodes", key)]
-    check_snapshot(snapshot, target.policy, {node.node_id for node in nodes if node.is_live})
+    now = None
+    if plan_id and expected_epoch:
+        before = database.run(cursor, "count_full_replicas", {**key, "epoch": expected_epoch})
+        now = {row["shard_id"]: int(row["replicas"]) for row in before}
+    check_snapshot(snapshot, target.policy, {node.node_id for node in nodes if node.is_live}, now)
     packed, checksum = encode(snapshot)
     database.run(
         cursor,

@@ -25,7 +25,7 @@ from foreshard.transition.lease import Lease
 from foreshard.transition.machine import MoveState
 from foreshard.transition.picture import Picture
 from foreshard.transition.progress import PlanKey
-from foreshard.transition.publishing import Course, course_of, return_snapshot, step_snapshot
+from foreshard.transition.publishing import Course, course_of, full_replicas_now, return_snapshot, step_snapshot
 from foreshard.transition.retire import compact, drop_shards
 
 # Short, so that a controller that was killed is soon replaced; it is renewed every third of it.
@@ -68,7 +68,9 @@ def perform(hold: Hold, picture: Picture, decision: Decision) -> None:
 def _publish(hold: Hold, course: Course, picture: Picture, decision: Decision, snapshot: Snapshot) -> None:
     """The epoch and the moves' new state, in one transaction."""
     policy = read_pool(hold.url, hold.settings.pool_id).policy
-    require("routing_epoch", layout_summary(snapshot.replicas, snapshot.nodes, policy, hold.settings.slots), hold.settings)
+    now = full_replicas_now(hold.settings, hold.url, snapshot.nodes)
+    summary = layout_summary(snapshot.replicas, snapshot.nodes, policy, hold.settings.slots, now)
+    require("routing_epoch", summary, hold.settings)
     advanced = partial(
         progress.advance,
         key=hold.key,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from foreshard.errors import ForeshardError
-from foreshard.model import Layout, Plan
+from foreshard.model import Layout, Node, Plan
 from foreshard.placement import codec
 from foreshard.routing import store as routing_store
-from foreshard.routing.pool import read_nodes
+from foreshard.routing.invariants import enough_full_replicas, full_replicas
+from foreshard.routing.pool import read_nodes, read_pool
 from foreshard.routing.snapshot import PredictedLoad, Shadow, Snapshot
 from foreshard.settings import Settings
 from foreshard.transition import store
@@ -71,12 +72,33 @@ def step_snapshot(settings: Settings, url: str, course: Course, picture: Picture
 
 
 def return_snapshot(settings: Settings, url: str, course: Course, picture: Picture, wave: int) -> Snapshot | None:
-    """What takes a wave back: the layout that it began from. None if queries go by that already."""
+    """What takes a wave back: the layout that it began from. None if queries go by that already.
+
+    A shard that would lose a full replica that it lacks, because a node has died since, keeps what it has now.
+    """
     current = routing_store.current(url, settings.pool_id)
     before = course.before(picture.moves, wave, picture.current_epoch + 1)
-    if current is None or (current.layout.replicas == before.replicas and not current.shadows):
+    if current is None:
+        return None
+    before = _without_loss(settings, url, before, current)
+    if current.layout.replicas == before.replicas and not current.shadows:
         return None
     return _snapshot(settings, url, course, before)
+
+
+def full_replicas_now(settings: Settings, url: str, nodes: Iterable[Node]) -> dict[int, int] | None:
+    """Shard → full replicas on live nodes in the current epoch; None before the first."""
+    current = routing_store.current(url, settings.pool_id)
+    return None if current is None else full_replicas(current.replicas, {n.node_id for n in nodes if n.is_live})
+
+
+def _without_loss(settings: Settings, url: str, layout: Layout, current: Snapshot) -> Layout:
+    policy = read_pool(url, settings.pool_id).policy
+    live = {n.node_id for n in read_nodes(url, settings.pool_id) if n.is_live}
+    now, then = full_replicas(current.replicas, live), full_replicas(layout.replicas, live)
+    kept = {s for s, n in now.items() if s < settings.slots and then.get(s, 0) < enough_full_replicas(policy, len(live), n)}
+    replicas = [r for r in layout.replicas if r.shard_id not in kept] + [r for r in current.replicas if r.shard_id in kept]
+    return Layout(layout.epoch, tuple(sorted(replicas, key=lambda r: (r.shard_id, r.node_id)))) if kept else layout
 
 
 def _snapshot(settings: Settings, url: str, course: Course, layout: Layout, shadows: tuple[Shadow, ...] = ()) -> Snapshot:
