@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from foreshard.errors import ForeshardError
-from foreshard.model import Node, PlacementProblem
+from foreshard.model import Node, NodeState, PlacementProblem
 from foreshard.placement import codec
 from foreshard.routing.pool import read_nodes, read_pool
 from foreshard.settings import Settings
@@ -36,7 +36,8 @@ def _of_nodes(problem: PlacementProblem, nodes: tuple[Node, ...]) -> str:
     before = {n.node_id: n.state for n in problem.nodes}
     now = {n.node_id: n.state for n in nodes}
     for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
+        is_ready = (before.get(name), now.get(name)) == (NodeState.JOINING, NodeState.ACTIVE)  # as the plan counted on
+        if before.get(name) != now.get(name) and not is_ready:
             was, is_now = before.get(name, "not there"), now.get(name, "not there")
             return f"node {name} was {was} when it was made, and is {is_now}"
     return ""

@@ -19,6 +19,7 @@ from foreshard.routing import pool, store
 from foreshard.settings import Settings
 from foreshard.transition import lease
 from foreshard.transition import store as transitions
+from foreshard.transition.drift import drift
 from foreshard.transition.inputs import newest_forecasts, placement_problem
 
 Earlier = Callable[[str, str, float], None]
@@ -128,6 +129,18 @@ def test_two_that_repair_at_once_make_one_plan(watched: Settings) -> None:
     with lease.held(url, "usage/repair", "somebody else", 60):
         assert "usage/repair is held by somebody else" in propose_repair(watched, url).sentence
     assert transitions.latest_plan(url, "usage") is None
+
+
+def test_a_plan_still_fits_when_a_node_that_joined_is_ready_and_no_more_when_it_died(watched: Settings) -> None:
+    url = watched.postgres_url
+    pool.register(url, replace(watched, nodes=(*watched.nodes, replace(watched.nodes[2], node_id="d"))))
+    pool.set_node_state(url, "usage", "d", NodeState.JOINING)
+    die(watched, "c")
+    record = transitions.read_plan(url, "usage", propose_repair(watched, url).plan_id)
+    pool.set_node_state(url, "usage", "d", NodeState.ACTIVE)
+    assert drift(watched, url, record) == ""
+    die(watched, "d")
+    assert drift(watched, url, record) == "node d was joining when it was made, and is dead"
 
 
 def overload(settings: Settings, earlier: Earlier, load: float) -> None:
