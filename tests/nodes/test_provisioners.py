@@ -106,6 +106,27 @@ def test_whoever_starts_a_node_that_runs_already_starts_nothing(sleepers: Sleepe
     assert sleepers.pid("a") == pid
 
 
+KILLED_WHILE_STARTING = """
+import os, signal, sys
+from foreshard.local import processes
+from foreshard.nodes.local_processes import LocalProcesses
+from foreshard.settings import load
+LocalProcesses._command = lambda self, node_id: [sys.executable, "-c", "import time; time.sleep(600)"]
+processes.wait_until = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # right after the child was started
+LocalProcesses(load(sys.argv[1])).add_node("a", 10, "", "1")
+"""
+
+
+def test_a_node_whose_starter_was_killed_is_found_again_and_not_started_twice(sleepers: Sleepers, tmp_path: Path) -> None:
+    starter = start([sys.executable, "-c", KILLED_WHILE_STARTING, tmp_path / "foreshard.toml"], tmp_path / "log")
+    assert starter.process.wait(60) == -9
+    wait_until(lambda: sleepers.provisioner.observe().get("a") == "running", 30, "the node to record itself")
+    pid = sleepers.pid("a")
+    assert f"process {pid}" in sleepers.provisioner.add_node("a", 10, "", "1").detail
+    assert sleepers.provisioner.remove_node("a", "2").detail == f"process {pid} was stopped"
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_many_at_once_start_one_process(sleepers: Sleepers) -> None:
     said: list[str] = []
     threads = [
