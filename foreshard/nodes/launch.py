@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,13 +17,16 @@ from pathlib import Path
 import psutil
 
 LOCK, RECORD = "lock", "process.json"
-ALREADY_RUNS = 75
+ALREADY_RUNS, NO_PROGRAM = 75, 127
 # Somebody who looks whether the node runs holds the lock for a moment.
 _ATTEMPTS, _PAUSE_SECONDS = 20, 0.05
 
 
 def launch(folder: Path, command: list[str]) -> int:
-    """Does not return if the command could be run; ALREADY_RUNS if the node has a process already."""
+    """Becomes the command; else returns ALREADY_RUNS if the node has a process, NO_PROGRAM if there is none to run."""
+    if shutil.which(command[0]) is None:  # before anything is recorded of a process that would not last
+        print(f"there is no program {command[0]}", file=sys.stderr)
+        return NO_PROGRAM
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     for _ in range(_ATTEMPTS):
         try:

@@ -36,9 +36,9 @@ class LocalProcesses:
         if not _is_locked(folder):
             launch: list[str | Path] = [sys.executable, "-m", "foreshard.nodes.launch", folder, *self._command(node_id)]
             child = processes.start(launch, folder / "log")
-            # It also ends when somebody else has started the node meanwhile.
+            # It also ends when somebody else has started the node meanwhile. Nobody is left to try later, after a removal.
             processes.wait_until(
-                lambda: _process(folder) is not None or not child.is_running(),
+                lambda: _is_process(folder, child.pid) or not child.is_running(),
                 self._settings.provisioner.timeout_seconds,
                 f"node {node_id} to start",
                 log_path=child.log_path,
@@ -102,6 +102,11 @@ def _process(folder: Path) -> psutil.Process | None:
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
     return process if alive and _is_locked(folder) else None
+
+
+def _is_process(folder: Path, pid: int) -> bool:
+    found = _process(folder)
+    return found is not None and bool(found.pid == pid)
 
 
 def _awaited(folder: Path) -> psutil.Process | None:

@@ -138,13 +138,17 @@ def test_many_at_once_start_one_process(sleepers: Sleepers) -> None:
         thread.join(60)
     assert len(said) == 4
     assert len(set(said)) == 1, said
+    sleepers.provisioner.remove_node("a", "2")
+    assert sleepers.provisioner.observe() == {"a": "stopped"}
+    launchers = [c for c in psutil.Process().children() if "foreshard.nodes.launch" in " ".join(c.cmdline())]
+    assert launchers == [], "nobody is left who would start it after all"
 
 
 def test_a_local_node_that_does_not_start_says_why(sleepers: Sleepers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalProcesses, "_command", lambda self, node_id: ["no-such-command"])
-    with pytest.raises(ForeshardError, match=r"node a did not start; the log .*No such file"):
+    with pytest.raises(ForeshardError, match=r"node a did not start; the log .*there is no program no-such-command"):
         sleepers.provisioner.add_node("a", 10, "", "1")
-    assert sleepers.provisioner.observe() == {"a": "stopped"}
+    assert sleepers.provisioner.observe() == {}
 
 
 # A command
