@@ -47,19 +47,22 @@ def plan_outcome(settings: Settings, url: str, record: PlanRecord, peak_after: f
 
 
 def stages_of(settings: Settings, url: str, record: PlanRecord) -> tuple[Stage, ...]:
-    """The plan's stages in order, each with the time until the next began."""
+    """The plan's stages in order, each with the time until the next began; each step of the cut-over is one."""
     events = store.read_events(url, settings.pool_id, record.plan_id)
-    firsts: dict[str, EventRecord] = {}
+    firsts: dict[tuple[str, int | None], EventRecord] = {}
     for event in events:
-        firsts.setdefault(event.stage, event)
-    counts = Counter(event.stage for event in events if event.position is not None)
+        if event.stage != "published":  # the moves' own event says it too
+            firsts.setdefault((event.stage, event.epoch), event)
+    counts = Counter((event.stage, event.epoch) for event in events if event.position is not None)
     ordered = sorted(firsts.values(), key=lambda event: event.at)
     stages = []
     for event, following in pairwise([*ordered, ordered[-1]]):
-        moves = f"{counts[event.stage]} moves" if counts[event.stage] else ""
+        count = counts[event.stage, event.epoch]
+        moves = f"{count} moves" if count else ""
         version = f"source version {event.source_version}" if event.source_version is not None else ""
+        epoch = f"epoch {event.epoch}" if event.epoch is not None else ""
         # The plan's own summary stands elsewhere in the report.
         said = "" if event.detail == record.summary else event.detail
-        detail = ", ".join(part for part in (moves, version, said) if part)
+        detail = ", ".join(part for part in (moves, version, epoch, said) if part)
         stages.append(Stage(event.stage, (following.at - event.at).total_seconds(), detail))
     return tuple(stages)

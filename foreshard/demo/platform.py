@@ -38,6 +38,14 @@ target_utilisation = 0.8
 auto_approve_moves = 64
 auto_approve_bytes = 1_073_741_824
 
+[transition]
+# Quicker than anyone would in earnest: the demo is to end.
+shadow_share = 0.5
+shadow_queries = 3
+shadow_seconds = 10
+step_seconds = 1
+reverse_seconds = 5
+
 [spark]
 master = "local[2]"
 driver_memory = "2g"

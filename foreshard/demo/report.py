@@ -87,12 +87,13 @@ class DagRun:
 
 @dataclass(frozen=True)
 class Routing:
-    """The epoch published, and the same queries asked before and after it."""
+    """The epoch published last, and the same queries asked before it, meanwhile (over and over) and after it."""
 
     epoch_before: int
     epoch: int
     published_at: datetime
     before: TrafficResult
+    meanwhile: TrafficResult
     after: TrafficResult
 
 
@@ -206,7 +207,7 @@ def _show_routing(routing: Routing, console: Console) -> None:
     rows.append(("all pipelines", *_answered(before.latency), *_answered(after.latency)))
     _heading(console, "6  Routed: the same queries before and after")
     _print(console, ("pipeline", "before", "p50 ms", "p99 ms", "after", "p50 ms", "p99 ms"), rows)
-    for name, result in (("before", before), ("after", after)):
+    for name, result in (("before", before), ("while the plan was carried out", routing.meanwhile), ("after", after)):
         console.print(
             f"  {name}: {result.answered:,} of {result.sent:,} answered ({_counts(result.statuses)})", highlight=False
         )

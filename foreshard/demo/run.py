@@ -26,7 +26,7 @@ from foreshard.demo.memory import PeakMemory
 from foreshard.demo.outcome import dag_runs, plan_of, plan_outcome, stages_of
 from foreshard.demo.pictures import PipelineLoad, forecast_against_actual, load_per_pipeline
 from foreshard.demo.report import DagRun, DemoReport, Routing, Stage, as_json, show
-from foreshard.demo.traffic import TrafficResult, replay, sample_queries
+from foreshard.demo.traffic import TrafficResult, asking, replay, sample_queries
 from foreshard.errors import ForeshardError
 from foreshard.local.airflow import METADATA_DATABASE, LocalAirflow
 from foreshard.local.airflow_api import FINISHED
@@ -44,6 +44,7 @@ from foreshard.usage.watermark import watermark
 LIVE_FROM = datetime(2013, 12, 1, 10, tzinfo=UTC)
 FIRST_LIVE_HOURS = 2
 QUERIES_ASKED = 400
+ASKED_PER_SECOND = 5.0  # while the plan is carried out
 QUIET_POLLS = 6
 TURN_SECONDS = 900
 # A million rows are worth the second compiler, which the short jobs go without.
@@ -58,6 +59,7 @@ class Turn:
     before: Snapshot
     after: Snapshot
     asked_before: TrafficResult
+    asked_meanwhile: TrafficResult
     asked_after: TrafficResult
     runs: tuple[DagRun, ...]
     plan: PlanRecord
@@ -165,12 +167,15 @@ def _turn(
     for hour in hours:
         airflow.api.trigger("aggregate", partition_key=f"{hour:%Y-%m-%dT%H:%M:%S}")
     progress = Progress(airflow, settings, url, known, upto, say)
-    airflow.api.wait_until(progress.is_over, TURN_SECONDS, "Airflow to carry the hours to a published epoch")
+    with asking(gateway_url, queries, ASKED_PER_SECOND) as so_far:
+        airflow.api.wait_until(progress.is_over, TURN_SECONDS, "Airflow to carry the hours to a published epoch")
+        meanwhile = so_far()
     runs = dag_runs(airflow.api, known)
     after = _current(url, settings)
     say(f"gateway: the same look-ups, routed by epoch {after.epoch}")
     plan = plan_of(settings, url, before.epoch)
-    return Turn(before, after, asked_before, replay(gateway_url, queries), runs, plan, stages_of(settings, url, plan), upto)
+    asked_after = replay(gateway_url, queries)
+    return Turn(before, after, asked_before, meanwhile, asked_after, runs, plan, stages_of(settings, url, plan), upto)
 
 
 def _current(url: str, settings: Settings) -> Snapshot:
@@ -228,7 +233,10 @@ def _report(settings: Settings, nodes: tuple[Node, ...], url: str, turn: Turn, b
         plan=plan_outcome(settings, url, turn.plan, max(own.peak(own.after) for own in loads), target),
         stages=turn.stages,
         runs=turn.runs,
-        routing=Routing(turn.before.epoch, turn.after.epoch, published.published_at, turn.asked_before, turn.asked_after),
+        routing=Routing(
+            *(turn.before.epoch, turn.after.epoch, published.published_at),
+            *(turn.asked_before, turn.asked_meanwhile, turn.asked_after),
+        ),
         pictures=drawn,
         elapsed_seconds=time.monotonic() - began,
         peak_memory_bytes=memory.peak_bytes,

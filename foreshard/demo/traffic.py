@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +83,35 @@ def replay(
 ) -> TrafficResult:
     """Asks every query once, `concurrency` at a time; an error of one query is counted and never stops the rest."""
     started = time.monotonic()
-    answers = asyncio.run(_ask_all(gateway_url, queries, concurrency, timeout_seconds))
+    return _result(asyncio.run(_ask_all(gateway_url, queries, concurrency, timeout_seconds)), time.monotonic() - started)
+
+
+@contextmanager
+def asking(
+    gateway_url: str, queries: Sequence[Mapping[str, Any]], per_second: float, timeout_seconds: float = 10.0
+) -> Iterator[Callable[[], TrafficResult]]:
+    """Asks the queries over and over while the block runs, some a second; the callable gives what became of them so far."""
+    answers: list[_Answer] = []
+    started, stopped = time.monotonic(), threading.Event()
+
+    async def ask_on() -> None:
+        async with httpx.AsyncClient(base_url=gateway_url, timeout=timeout_seconds, trust_env=False) as client:
+            for query in itertools.cycle(queries):
+                if stopped.is_set():
+                    return
+                answers.append(await _ask(client, query))
+                await asyncio.sleep(1 / per_second)
+
+    thread = threading.Thread(target=lambda: asyncio.run(ask_on()), name="asking", daemon=True)
+    thread.start()
+    try:
+        yield lambda: _result(list(answers), time.monotonic() - started)
+    finally:
+        stopped.set()
+        thread.join(timeout_seconds)
+
+
+def _result(answers: Sequence[_Answer], seconds: float) -> TrafficResult:
     good = [a for a in answers if a.status == "200"]
     nodes = sorted({a.node for a in good})
     return TrafficResult(
@@ -91,7 +122,7 @@ def replay(
         by_epoch=dict(sorted(Counter(a.epoch for a in good).items())),
         latency=_latency(good),
         latency_by_node={node: _latency([a for a in good if a.node == node]) for node in nodes},
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
 
 

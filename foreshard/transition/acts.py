@@ -15,11 +15,12 @@ from foreshard.checks.layouts import layout_summary
 from foreshard.errors import Refused
 from foreshard.routing import database
 from foreshard.routing import store as routing_store
+from foreshard.routing.invariants import check_snapshot
 from foreshard.routing.pool import read_pool
 from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
 from foreshard.transition import lease as leases
-from foreshard.transition import progress, store
+from foreshard.transition import progress
 from foreshard.transition.decision import Act, Decision
 from foreshard.transition.lease import Lease
 from foreshard.transition.machine import MoveState
@@ -96,10 +97,20 @@ def _roll_back(hold: Hold, picture: Picture, decision: Decision) -> None:
     if picture.base_epoch < picture.last_epoch == picture.current_epoch:
         course = course_of(hold.settings, hold.url, hold.key.plan_id)
         back = return_snapshot(hold.settings, hold.url, course, picture, decision.wave)
-        if back is not None:
+        if back is not None and _can_be_served(hold, back):
             _publish(hold, course, picture, decision, back)
             return
     progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, MoveState.ROLLED_BACK, detail=decision.reason)
+
+
+def _can_be_served(hold: Hold, back: Snapshot) -> bool:
+    """Whether the layout to go back to has enough live replicas; else the current one stays, and the plan can end."""
+    live = {node.node_id for node in back.nodes if node.is_live}
+    try:
+        check_snapshot(back, read_pool(hold.url, hold.settings.pool_id).policy, live)
+    except Refused:
+        return False
+    return True
 
 
 def _retire(hold: Hold, picture: Picture, decision: Decision) -> None:
@@ -111,25 +122,40 @@ def _retire(hold: Hold, picture: Picture, decision: Decision) -> None:
             leaving.setdefault(move.source, []).append(move.shard_id)
     for node_id, shards in sorted(leaving.items()):
         with serving_lease(hold.url, pool_id, node_id, hold.key.actor):
-            _mark_retiring(hold, node_id, shards)
-            drop_shards(hold.settings, node_id, shards)
-            store.delete_replicas(hold.url, pool_id, [(shard, node_id) for shard in shards])
+            idle = _mark_retiring(hold, node_id, shards)
+            drop_shards(hold.settings, node_id, idle, partial(_still_held, hold))
+            _forget(hold, node_id, idle)
             compact(hold.settings, node_id)
     progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, MoveState.DONE)
 
 
-def _mark_retiring(hold: Hold, node_id: str, shards: list[int]) -> None:
-    """From here on no epoch may route to these copies; Refused while one does, or while a gateway may still."""
+def _still_held(hold: Hold) -> None:
+    with database.transaction(hold.url) as cursor:
+        leases.check(cursor, hold.lease)
+
+
+def _forget(hold: Hold, node_id: str, shards: list[int]) -> None:
+    parameters = {"pool_id": hold.settings.pool_id, "shard_ids": shards, "node_ids": [node_id] * len(shards)}
+    with database.transaction(hold.url) as cursor:
+        leases.check(cursor, hold.lease)
+        database.run(cursor, "delete_replicas", parameters)
+
+
+def _mark_retiring(hold: Hold, node_id: str, shards: list[int]) -> list[int]:
+    """The copies that may go, to which no epoch may route from here on; one that an epoch routes to again stays.
+
+    Refused while a gateway may still ask for them.
+    """
     pool_id = hold.settings.pool_id
     parameters = {"pool_id": pool_id, "shard_ids": shards, "node_ids": [node_id] * len(shards)}
     with database.transaction(hold.url) as cursor:
         leases.check(cursor, hold.lease)
         # Behind the lock that every publication takes, so that none comes between.
         epoch = database.run(cursor, "lock_pool", parameters)[0]["current_epoch"]
-        routed = database.run(cursor, "find_routed_replicas", parameters)
-        if routed:
-            raise Refused(f"shard {routed[0]['shard_id']} on {node_id} is routed to by epoch {epoch}; its copy stays")
         waiting = database.run(cursor, "list_unacknowledged", {"pool_id": pool_id, "epoch": epoch})
         if waiting:
             raise Refused(f"gateway {waiting[0]['gateway_id']} does not follow epoch {epoch} yet; nothing was retired")
-        database.run(cursor, "mark_replicas_retiring", parameters)
+        routed = {row["shard_id"] for row in database.run(cursor, "find_routed_replicas", parameters)}
+        idle = [shard for shard in shards if shard not in routed]
+        database.run(cursor, "mark_replicas_retiring", {**parameters, "shard_ids": idle, "node_ids": [node_id] * len(idle)})
+    return idle

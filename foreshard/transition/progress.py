@@ -42,8 +42,11 @@ def advance(
     rows: Mapping[int, int] | None = None,
     step: int | None = None,
     detail: str = "",
+    resuming: bool = False,
 ) -> list[int]:
     """Moves on, in the caller's transaction, and returns the positions that changed.
+
+    Only with `resuming` does a paused move go on from where it was: a controller that had read it before it was paused may not.
 
     Refused, with nothing changed, if one of them may not go there from where it is (machine.FOLLOWS); raises ForeshardError
     if the plan has no such position.
@@ -58,7 +61,7 @@ def advance(
         now = MoveState(row["state"])
         if now is state and step in (None, row["step"]) and state is not MoveState.FAILED:
             continue
-        before = MoveState(row["paused_from"]) if row["paused_from"] else None
+        before = MoveState(row["paused_from"]) if resuming and row["paused_from"] else None
         if now is not state and not may_follow(now, state, before):
             raise Refused(f"move {row['position']} of plan {key.plan_id} is {now} and cannot become {state}")
         changing.append(row["position"])
@@ -78,11 +81,16 @@ def advance_alone(url: str, lease: Lease, key: PlanKey, positions: Iterable[int]
 
 
 def start(url: str, lease: Lease, key: PlanKey) -> None:
-    """Begins to carry a plan out; Refused while another plan of the pool is carried out: its shards are frozen until then."""
+    """Begins to carry a plan out, or takes a failed one up again.
+
+    Refused while another plan of the pool is carried out: its shards are frozen until then.
+    """
     try:
         with database.transaction(url) as cursor:
             leases.check(cursor, lease)
             move_on(cursor, key.parameters(), "running", key.actor, "")
+            # A plan that is taken up again asks anew: what kept a node from it may be over.
+            database.run(cursor, "forget_refusals", key.parameters())
     except errors.UniqueViolation:
         raise Refused(
             f"another plan of pool {key.pool_id} is being carried out; plan {key.plan_id} waits until it is done or rolled back"
@@ -120,7 +128,7 @@ def resume(url: str, key: PlanKey, detail: str = "") -> list[int]:
     with database.transaction(url) as cursor:
         for row in database.run(cursor, "read_plan_moves", key.parameters()):
             if row["state"] == MoveState.PAUSED.value:
-                changed += advance(cursor, key, [row["position"]], MoveState(row["paused_from"]), detail=detail)
+                changed += advance(cursor, key, [row["position"]], MoveState(row["paused_from"]), detail=detail, resuming=True)
     return changed
 
 

@@ -12,6 +12,7 @@ from foreshard.checks.gate import require
 from foreshard.checks.layouts import layout_summary
 from foreshard.local.postgres import resolve_url
 from foreshard.model import Plan
+from foreshard.nodes.desired import refresh_desired
 from foreshard.placement import codec, initial_layout, solve
 from foreshard.placement.isolation import isolated_after
 from foreshard.routing import store as routing_store
@@ -68,6 +69,7 @@ def propose(settings: Settings, plan_id: str = "") -> ProposedPlan:
     summary = layout_summary(plan.layout.replicas, problem.nodes, problem.policy, settings.slots)
     require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
     store.save_plan(url, plan, codec.plan_to_document(plan), packed(problem))
+    refresh_desired(settings, url)
     state = store.read_plan(url, settings.pool_id, plan.plan_id).state
     if state in ENDED_STATES:
         return ProposedPlan("", 0, 0, False, f"plan {plan.plan_id} was made from these inputs before and is {state}")

@@ -75,6 +75,7 @@ def report() -> DemoReport:
             2,
             datetime(2026, 11, 21, 12, 34, tzinfo=UTC),
             traffic(before, "1", Latency(2995, 6.9, 31.1), {"200": 2995, "503": 5}),
+            traffic(before, "1", Latency(321, 7.5, 44.1), {"200": 321}),
             traffic(after, "2", Latency(2999, 5.4, 18.3), {"200": 2999, "no answer": 1}),
         ),
         pictures={"forecast against actual": Path("var/demo/forecast.png"), "load per pipeline": Path("var/demo/load.png")},
@@ -100,7 +101,18 @@ def test_the_text_shows_every_figure(report: DemoReport) -> None:
         ),
         *("9f3ac2d17be8", "[busy] would reach 101 %", "12 (5 move, 7 replicate)", "41,337", "7.3 MiB", "6.2 MiB"),
         *("101.3%", "78.1%", "80.3%", "76.4%", "80.0%", "warm up", "21.4", "12 of 12 equal", "2013-12-01T05:00:00", "55.5"),
-        *("epoch 2 after epoch 1", "2,011", "1,507", "31.7", "17.8", "2,995 of 3,000", "503: 5", "no answer: 1", "18.3"),
+        *(
+            "epoch 2 after epoch 1",
+            "2,011",
+            "1,507",
+            "31.7",
+            "17.8",
+            "2,995 of 3,000",
+            "503: 5",
+            "321 of 321",
+            "no answer: 1",
+            "18.3",
+        ),
         *("var/demo/forecast.png", "var/demo/load.png", "4 min 7 s", "3.0 GiB"),
     ]
     assert [figure for figure in shown if figure not in text] == []
@@ -121,7 +133,7 @@ def test_a_plan_without_moves_and_traffic_without_answers_are_said_so(report: De
     quiet = replace(
         report,
         plan=replace(report.plan, moves={}, peak_after=None),
-        routing=replace(report.routing, before=nothing, after=nothing),
+        routing=replace(report.routing, before=nothing, meanwhile=nothing, after=nothing),
         forecast=replace(report.forecast, naive_mae=0.0),
     )
     text = as_text(quiet)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from foreshard.demo.traffic import NO_ANSWER, read_queries, replay, sample_queries
+from foreshard.demo.traffic import NO_ANSWER, asking, read_queries, replay, sample_queries
 from foreshard.errors import ForeshardError
 from foreshard.gateway import http
 
@@ -92,6 +92,17 @@ def test_every_query_is_asked_once_and_counted_by_its_pipeline(server: Answering
 def test_no_more_than_the_bound_are_in_flight(server: AnsweringServer) -> None:
     replay(server.url, [query("XX1")] * 80, concurrency=5)
     assert 2 <= server.most_in_flight <= 5
+
+
+def test_queries_are_asked_over_and_over_while_something_goes_on(server: AnsweringServer) -> None:
+    with asking(server.url, [query("XX1"), query("XX3")], per_second=200) as so_far:
+        while so_far().sent < 6:
+            pass
+        some = so_far()
+    assert some.sent >= 6
+    assert {entity["entity_id"] for entity in server.asked} == {"XX1", "XX3"}
+    assert some.answered == some.by_node["pipeline-a"] >= 3
+    assert so_far().sent <= len(server.asked), "it has ended with the block"
 
 
 def test_a_gateway_that_is_gone_is_counted_and_not_raised(server: AnsweringServer) -> None:
