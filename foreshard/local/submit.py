@@ -38,7 +38,9 @@ def submit(
     done = subprocess.run(command, env={**os.environ, **environment()}, capture_output=True, text=True, check=False)
     target.write_text(done.stderr + done.stdout, "utf-8")
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if line.startswith(f"{job}: ")]
+        # spark-submit passes all that the job writes to its own standard output.
+        lines = [*done.stderr.splitlines(), *done.stdout.splitlines()]
+        said = [line for line in lines if line.startswith(f"{job}: ")]
         raise ForeshardError(said[-1] if said else f"{job} failed; see {target}")
     lines = done.stdout.strip().splitlines()
     result: dict[str, Any] = json.loads(lines[-1]) if lines else {}
