@@ -40,8 +40,9 @@ test: setup lint ## everything: lint, types, units, Spark, real servers
 test-fast: setup ## what needs neither Spark nor a server of its own: two minutes, the first time compiling
 	@$(PYTEST) -m "not spark and not live" -n 2
 
-soak: setup ## the property tests on new examples, many times (ROUNDS=20)
+soak: setup ## the property tests on new examples, many times (ROUNDS=20), then whole transitions killed (DRILLS=200 FIRST_DRILL=10)
 	@for round in $$(seq $(or $(ROUNDS),20)); do FORESHARD_EXAMPLES=soak $(PYTEST) -m "not spark and not live" -n 2 -q || exit 1; done
+	FORESHARD_DRILLS=$(or $(DRILLS),200) FORESHARD_FIRST_DRILL=$(or $(FIRST_DRILL),10) $(PYTEST) tests/live/test_crashes.py -s
 
 test-spark: setup ## the tests that start a Spark session
 	@$(PYTEST) -m "spark and not live"
