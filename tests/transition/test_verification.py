@@ -130,8 +130,8 @@ def cut(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [*[flipped(at / 10) for at in range(10)], flipped(0.999), cut, Path.unlink],
-    ids=[*map(str, range(11)), "cut", "gone"],
+    [*[flipped(at / 10) for at in range(0, 10, 2)], flipped(0.999), cut, Path.unlink],
+    ids=["0", "2", "4", "6", "8", "end", "cut", "gone"],
 )
 def test_a_damaged_file_is_found_wherever_the_damage_is(spark: Any, copied: Settings, damage: Callable[[Path], None]) -> None:
     (file,) = files_of(copied, "full", SHARDS[1])
