@@ -108,7 +108,7 @@ def finish() -> bool:
 
 
 def close_plan() -> None:
-    """Runs last whatever happened: a plan that nobody approved is rejected, one that was not begun has failed.
+    """Runs last whatever happened: a plan that nobody approved is rejected.
 
     A plan that is under way stays so: the next run takes it up where it is.
     """
@@ -125,8 +125,6 @@ def close_plan() -> None:
     state = store.read_plan(url, settings.pool_id, plan_id).state
     if state == "proposed":
         steps.record_decision(settings, plan_id, "rejected", _who_answered(context))
-    elif state == "approved":
-        store.set_plan_state(url, settings.pool_id, plan_id, "failed", ACTOR, f"run {context['run_id']} did not begin it")
     elif state == "running":
         print(f"plan {plan_id} is under way; the next run goes on with it, `foreshard transition rollback` takes it back")
 

@@ -8,11 +8,19 @@ ALTER TABLE plan ADD CONSTRAINT plan_state_check CHECK (
 ALTER TABLE plan ADD COLUMN IF NOT EXISTS last_epoch bigint;
 -- Why a person, or what, asked for the plan to be taken back; empty: nobody did.
 ALTER TABLE plan ADD COLUMN IF NOT EXISTS rollback_reason text NOT NULL DEFAULT '';
+-- Plans of before: what was being copied begins anew when it is taken up again; what is published goes on from there if it is
+-- current, and has ended if it is not.
+UPDATE plan SET state = 'failed' WHERE state = 'running' AND last_epoch IS NULL;
+UPDATE plan
+SET state = CASE WHEN pool.current_epoch = plan.base_epoch + 1 THEN 'running' ELSE 'done' END, last_epoch = plan.base_epoch + 1
+FROM pool
+WHERE pool.pool_id = plan.pool_id AND plan.state = 'published';
 -- One plan at a time is carried out in a pool.
 CREATE UNIQUE INDEX IF NOT EXISTS plan_running ON plan (pool_id) WHERE state = 'running';
 
 ALTER TABLE plan_move DROP CONSTRAINT IF EXISTS plan_move_state_check;
 UPDATE plan_move SET state = 'reversible' WHERE state = 'published';
+UPDATE plan_move SET state = 'failed' WHERE state IN ('copying', 'verified');
 ALTER TABLE plan_move ADD CONSTRAINT plan_move_state_check CHECK (
     state IN (
         'planned', 'copying', 'catching_up', 'verified', 'shadowing', 'cutting_over', 'reversible', 'retiring', 'done',

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from foreshard import resources
 from foreshard.errors import ForeshardError, Refused
+from foreshard.local.postgres import EmbeddedPostgres
 from foreshard.model import Move, MoveKind, Plan, PlanMetrics
 from foreshard.routing import database as control_plane
 from foreshard.routing.snapshot import Snapshot
@@ -174,3 +176,33 @@ def test_a_rollback_is_asked_for_with_its_reason(url: str, lease: Lease) -> None
         progress.request_rollback(url, KEY, "again")
     with pytest.raises(ForeshardError, match="has no plan p9"):
         progress.request_rollback(url, PlanKey("usage", "p9", "job"), "x")
+
+
+def test_plans_of_before_staged_transitions_are_taken_over(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres.create_database("before_stages")
+    names = resources.names
+    with monkeypatch.context() as before:
+        before.setattr(resources, "names", lambda folder, ending: [n for n in names(folder, ending) if n < "0005"])
+        control_plane.migrate(url)
+    with control_plane.transaction(url) as cursor:
+        cursor.execute("INSERT INTO pool (pool_id, slot_bits, policy, current_epoch) VALUES ('usage', 2, '{}', 8)")
+        for name, base, state, moves in (
+            *(("old", 3, "published", "published"), ("now", 7, "published", "published")),
+            *(("half", 8, "running", "verified"), ("other", 8, "running", "copying")),
+        ):
+            cursor.execute("INSERT INTO plan VALUES ('usage', %s, %s, 'd', %s, '', '{}')", (name, base, state))
+            cursor.execute(
+                "INSERT INTO plan_move (pool_id, plan_id, position, kind, shard_id, source, target, bytes, reason, state) "
+                "VALUES ('usage', %s, 0, 'drop', 1, 'a', '', 0, '', %s)",
+                (name, moves),
+            )
+    control_plane.migrate(url)
+    plans = {name: store.read_plan(url, "usage", name) for name in ("old", "now", "half", "other")}
+    assert {n: (p.state, p.last_epoch) for n, p in plans.items()} == {
+        "old": ("done", 4),
+        "now": ("running", 8),
+        "half": ("failed", 8),
+        "other": ("failed", 8),
+    }
+    states_now = {n: store.read_moves(url, "usage", n)[0].state for n in plans}
+    assert states_now == {"old": "reversible", "now": "reversible", "half": "failed", "other": "failed"}
