@@ -10,7 +10,8 @@ from crash_platform import Platform
 from deltalake import DeltaTable
 
 from foreshard.local.processes import wait_until
-from foreshard.model import MoveKind
+from foreshard.model import Layout
+from foreshard.placement import codec
 from foreshard.routing import database
 from foreshard.routing import store as epochs
 from foreshard.transition import store
@@ -24,8 +25,9 @@ Rows = Counter[tuple[Any, ...]]
 def check_all(platform: Platform, plan_id: str, history: str) -> None:
     """Raises AssertionError with the plan's history."""
     check_answers(platform)
-    check_epochs(platform, history)
-    check_moves(platform, plan_id, history)
+    record = store.read_plan(platform.url, platform.settings.pool_id, plan_id)
+    check_epochs(platform, record.state == "rolled_back", history)
+    check_moves(platform, record, history)
     check_copies(platform, history)
     check_leftovers(platform, history)
     check_nothing_held(platform, history)
@@ -38,7 +40,7 @@ def check_answers(platform: Platform) -> None:
     assert not questions.faults, questions.faults[:3]
 
 
-def check_epochs(platform: Platform, history: str) -> None:
+def check_epochs(platform: Platform, is_rolled_back: bool, history: str) -> None:
     """None is missing, each follows the one before it and has two full replicas of every shard; shadows are over."""
     pool_id = platform.settings.pool_id
     with database.transaction(platform.url) as cursor:
@@ -54,30 +56,22 @@ def check_epochs(platform: Platform, history: str) -> None:
             full = {r.node_id for r in layout.of_shard(shard) if r.is_full}
             assert len(full) >= 2, f"epoch {number} has shard {shard} on {sorted(full)} only; {history}"
             assert sum(r.weight for r in layout.of_shard(shard)) > 0.999, f"epoch {number}; {history}"
+    with database.transaction(platform.url) as cursor:
+        cursor.execute("SELECT DISTINCT epoch FROM gateway_ack")
+        followed = {row["epoch"] for row in cursor.fetchall()} | platform.questions.epochs
+    # Of what a rollback replaced at once the gateway need not have heard.
+    missed = set(range(platform.checked_epoch + 1, len(found) + 1)) - followed
+    assert not missed or is_rolled_back, f"epochs {sorted(missed)} were served by no gateway; {history}"
     platform.checked_epoch = len(found)
 
 
-def check_moves(platform: Platform, plan_id: str, history: str) -> None:
-    """All moves have ended, and what they were to bring is there, or is as it was."""
-    record = store.read_plan(platform.url, platform.settings.pool_id, plan_id)
-    moves = store.read_moves(platform.url, platform.settings.pool_id, plan_id)
-    assert {m.state for m in moves} <= {"done", "rolled_back"}, history
-    if record.state == "done":
-        assert {m.state for m in moves} == {"done"}, history
-        wanted = record.document["layout"]
-    else:
-        wanted = None
-    layout = platform.snapshot().layout
-    if wanted is None:
-        base = epochs.epoch(platform.url, platform.settings.pool_id, record.base_epoch).layout
-        assert layout.replicas == base.replicas, history
-        return
-    for move in moves:
-        nodes = {r.node_id: r.covers_from for r in layout.of_shard(move.shard_id)}
-        if move.target:
-            assert nodes.get(move.target, "none") == move.covers_from, history
-        if move.kind in (MoveKind.MOVE, MoveKind.DROP):
-            assert move.source not in nodes, history
+def check_moves(platform: Platform, record: store.PlanRecord, history: str) -> None:
+    """All moves have ended, and the layout is the one that they lead to, or the one before if the plan was taken back."""
+    pool_id = platform.settings.pool_id
+    assert {m.state for m in store.read_moves(platform.url, pool_id, record.plan_id)} == {record.state}, history
+    base = epochs.epoch(platform.url, pool_id, record.base_epoch).layout
+    wanted = codec.plan_from_document(record.document).layout if record.state == "done" else base
+    assert _coverage(platform.snapshot().layout) == _coverage(wanted), history
 
 
 def check_copies(platform: Platform, history: str) -> None:
@@ -122,6 +116,10 @@ def check_nothing_held(platform: Platform, history: str) -> None:
         assert cursor.fetchall() == [], history
         cursor.execute("SELECT name, holder FROM lease WHERE expires_at > clock_timestamp() + interval '60 seconds'")
         assert cursor.fetchall() == [], history
+
+
+def _coverage(layout: Layout) -> dict[tuple[int, str], tuple[float, date | None]]:
+    return {(r.shard_id, r.node_id): (round(r.weight, 5), r.covers_from) for r in layout.replicas}
 
 
 def _source(platform: Platform, version: int) -> dict[int, Rows]:

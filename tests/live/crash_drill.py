@@ -42,22 +42,24 @@ from foreshard.transition.progress import PlanKey
 S = MoveState
 ENDED = ("done", "rolled_back")
 RUNS = 8
-SECONDS = 300
+SECONDS = 600
 COMMITS = 8
-FOLLOW_EVERY = 4
+# Copies are brought up to the source after every so many drills; in the next one old and new ones can be compared.
+FOLLOW_EVERY = 3
 POLL_SECONDS = 0.02
 _AFTER_CATCHING_UP = frozenset(s.value for s in (S.VERIFIED, S.SHADOWING, S.CUTTING_OVER))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`struck`: the blows that met somebody; the others came after the plan's end."""
+    """`struck`: the blows that met somebody; the others came after the plan's end. `compared`: answers of new replicas."""
 
     plan_id: str
     state: str
     struck: tuple[Blow, ...]
     runs: int
     queries: int
+    compared: int
     seconds: float
     moves: str
 
@@ -97,7 +99,8 @@ class _Run:
         check_all(self.platform, self.plan_id, self.events())
         described = ", ".join(f"{m.kind} {m.shard_id} {m.source}>{m.target}" for m in plan.moves)
         queries = self.platform.questions.answered - asked
-        return Outcome(self.plan_id, state, tuple(self.struck), runs, queries, time.monotonic() - begin, described)
+        compared = self.platform.compared_since(plan.base_epoch)
+        return Outcome(self.plan_id, state, tuple(self.struck), runs, queries, compared, time.monotonic() - begin, described)
 
     def plan(self) -> Plan:
         needs_old = any(blow.state is S.RETIRING for blow in self.drill.blows)
@@ -174,16 +177,20 @@ class _Run:
                 progress.request_rollback(self.platform.url, self.key, "a drill")
 
     def may_write(self) -> bool:
-        """Whether the source may go on: it does not run away from copies that are about to be routed to."""
+        """Whether the source may go on: it does not run away from copies that are about to be routed to.
+
+        After the copies were brought up to it, it waits for the new ones: made at the same version, they can be compared.
+        """
         source = self.platform.source
-        if source.newest - self.first_version >= COMMITS:
+        if not self.moves or source.newest - self.first_version >= COMMITS:
             return False
         copies = [m for m in self.moves if m["target"]]
-        if not any(m["state"] in _AFTER_CATCHING_UP for m in copies):
+        is_compared = self.drill.seed % FOLLOW_EVERY == 0
+        if not is_compared and not any(m["state"] in _AFTER_CATCHING_UP for m in copies):
             return True
-        replicas = {(r.shard_id, r.node_id): r.applied_version for r in self.replicas()}
-        reached = [replicas.get((m["shard_id"], m["target"])) or 0 for m in copies]
-        return bool(self.replicas()) and source.newest - min(reached) < CATCH_UP_VERSIONS
+        versions = {(r.shard_id, r.node_id): r.applied_version for r in self.replicas()}
+        reached = [versions.get((m["shard_id"], m["target"])) for m in copies]
+        return all(v is not None and source.newest - v < CATCH_UP_VERSIONS for v in reached)
 
     def replicas(self) -> list[store.ReplicaRecord]:
         with suppress(ForeshardError, AssertionError):

@@ -144,6 +144,12 @@ class Platform:
             self._connection = None
             return []
 
+    def compared_since(self, epoch: int) -> int:
+        """How many answers of new replicas gateways have compared in later epochs."""
+        with database.transaction(self.url) as cursor:
+            cursor.execute("SELECT coalesce(sum(compared), 0)::int AS n FROM shadow_report WHERE since_epoch > %s", [epoch])
+            return int(cursor.fetchall()[0]["n"])
+
     def kill_postgres(self, seconds: float) -> None:
         """Kills the server itself, whose workers then end, and starts it again on the same data after a while."""
         pid = self.postgres.pid()
