@@ -37,7 +37,10 @@ class Blow:
 
 @dataclass(frozen=True)
 class Drill:
-    """`copies`: whether the plan must bring something; `waits_for_leases`: or those of the dead are taken to have expired."""
+    """`copies`: whether the plan must bring something. `is_asked_back`: the plan is to be taken back after the first blow.
+
+    `waits_for_leases`: else those of the dead are taken to have expired.
+    """
 
     seed: int
     blows: tuple[Blow, ...]
@@ -83,9 +86,11 @@ def drill_of(seed: int) -> Drill:
         state = rng.choice(states)
         return Blow(victim, state, rng.choice((0.0, rng.uniform(0, 3))), rng.randrange(3) if state is S.CUTTING_OVER else 0)
 
+    # In the order in which a move comes through its states, so that each can meet somebody.
+    blows = sorted((blow() for _ in range(rng.choice((1, 1, 2, 3)))), key=lambda b: PATH.index(b.state) if b.state else 0)
     return Drill(
         seed,
-        tuple(blow() for _ in range(rng.choice((1, 1, 2, 3)))),
+        tuple(blows),
         copies=rng.random() < 0.85,
         is_throttled=rng.random() < 0.1,
         is_asked_back=rng.random() < 0.25,

@@ -63,6 +63,11 @@ class Outcome:
     seconds: float
     moves: str
 
+    def __str__(self) -> str:
+        hit = "; ".join(map(str, self.struck)) or "nobody"
+        counts = f"{self.queries} queries answered, {self.compared} compared, {self.runs} runs, {self.seconds:.0f} s"
+        return f"  {self.moves}: {self.state}; {counts}; hit: {hit}"
+
 
 def run(platform: Platform, drill: Drill) -> Outcome:
     """Makes a plan, carries it out under the drill's blows, and checks what is left; AssertionError names what is wrong."""
@@ -172,7 +177,7 @@ class _Run:
         return True
 
     def after_blow(self) -> None:
-        if self.drill.is_asked_back and not self.blows:
+        if self.drill.is_asked_back and len(self.struck) == 1:
             with suppress(Refused):  # too late for it
                 progress.request_rollback(self.platform.url, self.key, "a drill")
 
