@@ -106,8 +106,9 @@ def _roll_back(hold: Hold, picture: Picture, decision: Decision) -> None:
 def _can_be_served(hold: Hold, back: Snapshot) -> bool:
     """Whether the layout to go back to has enough live replicas; else the current one stays, and the plan can end."""
     live = {node.node_id for node in back.nodes if node.is_live}
+    now = full_replicas_now(hold.settings, hold.url, back.nodes)
     try:
-        check_snapshot(back, read_pool(hold.url, hold.settings.pool_id).policy, live)
+        check_snapshot(back, read_pool(hold.url, hold.settings.pool_id).policy, live, now)
     except Refused:
         return False
     return True

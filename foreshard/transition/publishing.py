@@ -45,7 +45,7 @@ class Course:
 
 
 def course_of(settings: Settings, url: str, plan_id: str) -> Course:
-    """Reads a stored plan and the epoch that it was made from; raises ForeshardError if the plan was changed since."""
+    """Reads a stored plan and the epoch that it was made from."""
     record = store.read_plan(url, settings.pool_id, plan_id)
     plan = codec.plan_from_document(record.document)
     if not record.base_epoch:
