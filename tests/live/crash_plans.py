@@ -25,7 +25,10 @@ class Drawing:
 
 def plan_of(pool_id: str, plan_id: str, now: Layout, drawing: Drawing) -> Plan:
     """A plan whose shards get equal weights; those of the other shards stay as they are."""
-    shards = drawing.random.sample(range(drawing.slots), drawing.random.choice((1, 1, 2)))
+    shards = drawing.random.sample(range(drawing.slots), drawing.slots)
+    if drawing.copies:  # first the shards to which something can be brought
+        shards.sort(key=lambda shard: not _can_gain(now, shard, drawing))
+    shards = shards[: drawing.random.choice((1, 1, 2))]
     moves = tuple(_move(now, shard, drawing, drawing.copies and number == 0) for number, shard in enumerate(shards))
     held = {(r.shard_id, r.node_id): r for r in now.replicas}
     for move in moves:
@@ -40,6 +43,11 @@ def plan_of(pool_id: str, plan_id: str, now: Layout, drawing: Drawing) -> Plan:
     )
     metrics = PlanMetrics(1, 1, 1, 0, 0, len(moves), "test")
     return Plan(plan_id, pool_id, now.epoch, "", moves, Layout(now.epoch + 1, replicas), metrics)
+
+
+def _can_gain(layout: Layout, shard: int, drawing: Drawing) -> bool:
+    replicas = layout.of_shard(shard)
+    return len(replicas) < len(NODES) or (not drawing.retires and not all(r.is_full for r in replicas))
 
 
 def _move(layout: Layout, shard: int, drawing: Drawing, copies: bool) -> Move:
