@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from first_epoch import publish_first_epoch
-from plans import current, moving
+from staged_plans import current, moving
 
 from foreshard.model import Move, MoveKind
 from foreshard.routing import pool

@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from plans import approved, current, follow_epochs, moving
 from serving_tables import copied_shards, source_shard, write_source
+from staged_plans import approved, current, follow_epochs, moving
 from tables import version
 
 from foreshard.errors import ForeshardError, Refused

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from plans import current, follow_epochs, moving
 from serving_tables import copied_shards, source_shard, write_source
+from staged_plans import current, follow_epochs, moving
 from tables import version
 
 from foreshard.errors import Refused

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from plans import current
+from staged_plans import current
 from written_forecasts import write_forecast
 
 from foreshard.errors import Refused
