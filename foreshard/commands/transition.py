@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +18,14 @@ from foreshard.settings import Settings
 
 if TYPE_CHECKING:
     from foreshard.transition.progress import PlanKey
+    from foreshard.transition.store import EventRecord
 
 app = typer.Typer(no_args_is_help=True)
 
 PlanId = Annotated[str, typer.Argument(help="The plan's id; default: the one being carried out, else the newest.")]
 _EVENTS = 40
+# What other moves wait for stands above the table.
+_WITH_REASON = ("failed", "rolled_back", "paused")
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -50,15 +55,32 @@ def status(
     rows = [
         [
             *(m.position, (m.wave or 0) + 1, m.kind.value, m.shard_id, m.source, m.target, m.state),
-            *(f"{m.since:%H:%M:%S}" if m.since else "", size(m.bytes), size(m.bytes_copied), m.detail),
+            *(f"{m.since:%H:%M:%S}" if m.since else "", size(m.bytes), size(m.bytes_copied)),
+            m.detail if m.state in _WITH_REASON else "",
         ]
         for m in now.moves
     ]
     if rows:
         print_table("Moves", columns, rows)
-    shown = events if every_step else events[-_EVENTS:]
-    steps = [[f"{e.at:%Y-%m-%d %H:%M:%S}", e.stage, e.position, e.actor, e.epoch, e.rows, e.detail] for e in shown]
-    print_table("Steps", ["at (UTC)", "stage", "move", "by", "epoch", "rows", "detail"], steps)
+    # An epoch's own event says again what its moves' events say.
+    told = [e for e in events if e.stage != "published" or not now.moves]
+    together = [list(group) for _, group in itertools.groupby(told, key=lambda e: (e.stage, e.actor, e.epoch, e.detail))]
+    shown = together if every_step else together[-_EVENTS:]
+    steps = [
+        [f"{g[0].at:%Y-%m-%d %H:%M:%S}", g[0].stage, _moves(g), g[0].actor, g[0].epoch, _rows(g), g[0].detail] for g in shown
+    ]
+    print_table("Steps", ["at (UTC)", "stage", "moves", "by", "epoch", "rows", "detail"], steps)
+
+
+def _moves(group: Sequence[EventRecord]) -> str:
+    """The moves of events that belong together: their number, or the one."""
+    positions = [e.position for e in group if e.position is not None]
+    return f"{len(positions)} moves" if len(positions) > 1 else ", ".join(map(str, positions))
+
+
+def _rows(group: Sequence[EventRecord]) -> str:
+    counts = [e.rows for e in group if e.rows is not None]
+    return f"{sum(counts):,}" if counts else ""
 
 
 @app.command()

@@ -130,15 +130,14 @@ def close_plan() -> None:
 
 
 def _cycle() -> Cycle | None:
-    """Cycles until nothing can be done at once; None while another process controls the transition."""
+    """Cycles until nothing can be done at once; None while another process controls the transition, which is no news."""
     from foreshard.errors import Refused
     from foreshard.settings import load
     from foreshard.transition import steps
 
     try:
         return steps.carry_on(load(), _plan(of="carry_on")["plan_id"], ACTOR)
-    except Refused as refused:
-        print(refused)
+    except Refused:
         return None
 
 

@@ -72,6 +72,10 @@ def _publish(hold: Hold, course: Course, picture: Picture, decision: Decision, s
     now = full_replicas_now(hold.settings, hold.url, snapshot.nodes)
     summary = layout_summary(snapshot.replicas, snapshot.nodes, policy, hold.settings.slots, now)
     require("routing_epoch", summary, hold.settings)
+    # In the history of epochs the last step of a plan says what the plan is about.
+    last_wave = max((m.wave for m in picture.moves), default=decision.wave)
+    is_whole = not picture.moves or decision.step == len(hold.settings.transition.cut_over) - 1
+    is_last = decision.act is Act.PUBLISH and decision.wave == last_wave and is_whole
     advanced = partial(
         progress.advance,
         key=hold.key,
@@ -86,7 +90,7 @@ def _publish(hold: Hold, course: Course, picture: Picture, decision: Decision, s
         snapshot,
         expected_epoch=picture.current_epoch,
         published_by=hold.key.actor,
-        reason=f"{decision.sentence}: {course.plan.summary}" if course.plan.summary else decision.sentence,
+        reason=course.plan.summary if is_last and course.plan.summary else decision.sentence,
         plan_id=hold.key.plan_id,
         lease=hold.lease,
         within=advanced,
