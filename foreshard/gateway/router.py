@@ -119,10 +119,21 @@ class Router:
             self._of(decision.node_id).done(decision.shard_id, outcome, self._monotonic())
 
     def observe(
-        self, node_id: str, *, url: str = "", state: NodeState | None = None, applied: Mapping[int, int] | None = None
+        self,
+        node_id: str,
+        *,
+        url: str = "",
+        state: NodeState | None = None,
+        applied: Mapping[int, int] | None = None,
+        correction: float | None = None,
     ) -> None:
-        """What the control plane says of a node: its address and state now, and the versions in its last heartbeat."""
+        """What the control plane says of a node: its address and state now, and the versions in its last heartbeat.
+
+        `correction` (above 0) takes the place of the epoch's for this node.
+        """
         with self._lock:
+            if correction is not None:
+                self._corrections[node_id] = correction
             activity = self._of(node_id)
             if url and url != activity.url:
                 activity.moved(url)

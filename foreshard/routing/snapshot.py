@@ -46,7 +46,9 @@ class Shadow:
 class Snapshot:
     """One epoch, whole: nodes, shard → replicas, isolated entities, and the forecast that gateways weigh by.
 
-    `shadows` change nothing about who answers.
+    `shadows` change nothing about who answers. `skill` (0 to 1) is the forecast's measured skill: how far gateways trust the
+    published weights and loads; at 0 they route as if nothing were known. `corrections`: node, factor on its score; above 1
+    for a node that does worse than its declared capacity says.
     """
 
     pool_id: str
@@ -61,6 +63,8 @@ class Snapshot:
     isolated: tuple[tuple[str, int], ...] = ()  # (entity_id, shard_id)
     predicted: tuple[PredictedLoad, ...] = ()
     shadows: tuple[Shadow, ...] = ()
+    skill: float = 1.0
+    corrections: tuple[tuple[str, float], ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -94,6 +98,11 @@ def encode(snapshot: Snapshot) -> tuple[bytes, str]:
             [s.shard_id, s.node_id, s.covers_from.isoformat() if s.covers_from else None, s.share, s.since_epoch, s.entity_id]
             for s in snapshot.shadows
         ]
+    # Left out likewise where nothing was measured yet.
+    if snapshot.skill != 1.0:
+        document["skill"] = snapshot.skill
+    if snapshot.corrections:
+        document["corrections"] = [list(pair) for pair in snapshot.corrections]
     packed = zstandard.ZstdCompressor(level=3).compress(json.dumps(document, separators=(",", ":"), sort_keys=True).encode())
     return packed, hashlib.sha256(packed).hexdigest()
 
@@ -121,4 +130,6 @@ def decode(packed: bytes, checksum: str) -> Snapshot:
             Shadow(s, n, date.fromisoformat(c) if c else None, share, since or document["epoch"], entity)
             for s, n, c, share, since, entity in document.get("shadows", ())
         ),
+        skill=document.get("skill", 1.0),
+        corrections=tuple((n, factor) for n, factor in document.get("corrections", ())),
     )
