@@ -36,18 +36,25 @@ def connect(url: str) -> Connection:
 
 
 def address(url: str) -> str:
-    """`host:port` of a URL; raises ForeshardError if it is none, without showing it, as it may hold a password."""
+    """`host:port` of a URL, of each of its hosts if it names several; raises ForeshardError if it is none.
+
+    Its text is never shown, as it may hold a password.
+    """
     try:
         parts = parse_dsn(url)
     except psycopg2.ProgrammingError:
         parts = {"port": ""}
     host, port = parts.get("host", "localhost"), parts.get("port", "5432")
     # An unescaped @ in a password makes its rest a part of the host or of what follows.
-    if "@" in host + parts.get("dbname", "") or not port.isdigit():
+    ports = port.split(",")
+    if "@" in host + parts.get("dbname", "") or not all(one.isdigit() for one in ports):
         raise ForeshardError(
             "postgres_url is not a Postgres URL; write postgresql://user@host:port/database, an @ within as %40"
         )
-    return f"{host}:{port}"
+    hosts = host.split(",")
+    if len(ports) not in (1, len(hosts)):
+        raise ForeshardError(f"postgres_url names {len(hosts)} hosts and {len(ports)} ports; give each host its port, or all one")
+    return ", ".join(f"{one}:{ports[i if len(ports) > 1 else 0]}" for i, one in enumerate(hosts))
 
 
 @contextmanager
@@ -95,8 +102,8 @@ def statement(name: str) -> str:
 def migrate(url: str) -> list[str]:
     """Applies the migrations not yet applied, in order, in one transaction; returns their file names.
 
-    Safe to repeat and to run from several processes at once. Raises ForeshardError if a migration was changed after it
-    was applied, or if the database was migrated by a newer version of foreshard.
+    Grants what each role may do as well, see missing_roles. Safe to repeat and to run from several processes at once. Raises
+    ForeshardError if a migration was changed after it was applied, or if the database was migrated by a newer foreshard.
     """
     shipped = {name: resources.text("sql", "migrations", name) for name in resources.names("sql/migrations", ".sql")}
     with transaction(url) as cursor:
@@ -108,7 +115,18 @@ def migrate(url: str) -> list[str]:
         for name in pending:
             cursor.execute(shipped[name])
             run(cursor, "record_migration", {"name": name, "checksum": _checksum(shipped[name])})
+        run(cursor, "grant_roles")
     return pending
+
+
+def missing_roles(url: str) -> list[str]:
+    """The roles that the server lacks because no migration was allowed to create them; docs/routing-store.md says what to do.
+
+    Grants their rights to those that are there.
+    """
+    with transaction(url) as cursor:
+        run(cursor, "lock_migrations")
+        return [row["role_name"] for row in run(cursor, "grant_roles")]
 
 
 def _check_history(applied: Mapping[str, str], shipped: Mapping[str, str]) -> None:
