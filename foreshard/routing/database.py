@@ -43,18 +43,16 @@ def address(url: str) -> str:
     try:
         parts = parse_dsn(url)
     except psycopg2.ProgrammingError:
-        parts = {"port": ""}
+        parts = {"port": "none"}
     host, port = parts.get("host", "localhost"), parts.get("port", "5432")
     # An unescaped @ in a password makes its rest a part of the host or of what follows.
-    ports = port.split(",")
-    if "@" in host + parts.get("dbname", "") or not all(one.isdigit() for one in ports):
+    ports = [one or "5432" for one in port.split(",")]
+    hosts = host.split(",")
+    if "@" in host + parts.get("dbname", "") or not all(one.isdigit() for one in ports) or len(ports) not in (1, len(hosts)):
         raise ForeshardError(
             "postgres_url is not a Postgres URL; write postgresql://user@host:port/database, an @ within as %40"
         )
-    hosts = host.split(",")
-    if len(ports) not in (1, len(hosts)):
-        raise ForeshardError(f"postgres_url names {len(hosts)} hosts and {len(ports)} ports; give each host its port, or all one")
-    return ", ".join(f"{one}:{ports[i if len(ports) > 1 else 0]}" for i, one in enumerate(hosts))
+    return ", ".join(f"{one}:{ports[i % len(ports)]}" for i, one in enumerate(hosts))
 
 
 @contextmanager
