@@ -20,7 +20,7 @@ from foreshard.routing.pool import read_pool
 from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
 from foreshard.transition import lease as leases
-from foreshard.transition import progress
+from foreshard.transition import progress, store
 from foreshard.transition.decision import Act, Decision
 from foreshard.transition.lease import Lease
 from foreshard.transition.machine import MoveState
@@ -28,6 +28,7 @@ from foreshard.transition.picture import Picture
 from foreshard.transition.progress import PlanKey
 from foreshard.transition.publishing import Course, course_of, full_replicas_now, return_snapshot, step_snapshot
 from foreshard.transition.retire import compact, drop_shards
+from foreshard.transition.standstill import standstill
 
 # Short, so that a controller that was killed is soon replaced; it is renewed every third of it.
 LEASE_SECONDS = 20
@@ -129,7 +130,7 @@ def _retire(hold: Hold, picture: Picture, decision: Decision) -> None:
         with serving_lease(hold.url, pool_id, node_id, hold.key.actor):
             idle = _mark_retiring(hold, node_id, shards)
             drop_shards(hold.settings, node_id, idle, partial(_still_held, hold))
-            _forget(hold, node_id, idle)
+            store.delete_replicas(hold.url, pool_id, [(shard, node_id) for shard in idle], hold.lease)
             compact(hold.settings, node_id)
     progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, MoveState.DONE)
 
@@ -139,28 +140,14 @@ def _still_held(hold: Hold) -> None:
         leases.check(cursor, hold.lease)
 
 
-def _forget(hold: Hold, node_id: str, shards: list[int]) -> None:
-    parameters = {"pool_id": hold.settings.pool_id, "shard_ids": shards, "node_ids": [node_id] * len(shards)}
-    with database.transaction(hold.url) as cursor:
-        leases.check(cursor, hold.lease)
-        database.run(cursor, "delete_replicas", parameters)
-
-
 def _mark_retiring(hold: Hold, node_id: str, shards: list[int]) -> list[int]:
     """The copies that may go, to which no epoch may route from here on; one that an epoch routes to again stays.
 
     Refused while a gateway may still ask for them.
     """
-    pool_id = hold.settings.pool_id
-    parameters = {"pool_id": pool_id, "shard_ids": shards, "node_ids": [node_id] * len(shards)}
-    with database.transaction(hold.url) as cursor:
-        leases.check(cursor, hold.lease)
-        # Behind the lock that every publication takes, so that none comes between.
-        epoch = database.run(cursor, "lock_pool", parameters)[0]["current_epoch"]
-        waiting = database.run(cursor, "list_unacknowledged", {"pool_id": pool_id, "epoch": epoch})
-        if waiting:
-            raise Refused(f"gateway {waiting[0]['gateway_id']} does not follow epoch {epoch} yet; nothing was retired")
-        routed = {row["shard_id"] for row in database.run(cursor, "find_routed_replicas", parameters)}
+    with standstill(hold.url, hold.settings.pool_id, node_id, hold.lease) as now:
+        now.refuse_unfollowed()
+        routed = now.routed(shards)
         idle = [shard for shard in shards if shard not in routed]
-        database.run(cursor, "mark_replicas_retiring", {**parameters, "shard_ids": idle, "node_ids": [node_id] * len(idle)})
+        now.mark_retiring(idle)
     return idle

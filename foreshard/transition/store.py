@@ -16,6 +16,8 @@ from psycopg2.extras import Json
 from foreshard.errors import ForeshardError, Refused
 from foreshard.model import Goal, MoveKind, Plan
 from foreshard.routing import database
+from foreshard.transition import lease as leases
+from foreshard.transition.lease import Lease
 from foreshard.transition.plan_state import append_event, move_on, no_plan
 
 
@@ -191,10 +193,20 @@ def read_replicas(url: str, pool_id: str) -> list[ReplicaRecord]:
     return [ReplicaRecord(**row) for row in database.query(url, "read_replicas", {"pool_id": pool_id})]
 
 
-def delete_replicas(url: str, pool_id: str, replicas: Sequence[tuple[int, str]]) -> None:
-    """Forgets the replicas (shard, node): their node no longer holds them. Refused while the current epoch routes to one."""
-    parameters = {"pool_id": pool_id, "shard_ids": [s for s, _ in replicas], "node_ids": [n for _, n in replicas]}
+def of_replicas(pool_id: str, replicas: Sequence[tuple[int, str]]) -> dict[str, object]:
+    """The parameters of statements about replicas (shard, node)."""
+    return {"pool_id": pool_id, "shard_ids": [s for s, _ in replicas], "node_ids": [n for _, n in replicas]}
+
+
+def delete_replicas(url: str, pool_id: str, replicas: Sequence[tuple[int, str]], lease: Lease | None = None) -> None:
+    """Forgets the replicas (shard, node): their node no longer holds them. Under the lease's fence if one is given.
+
+    Refused while the current epoch routes to one.
+    """
+    parameters = of_replicas(pool_id, replicas)
     with database.transaction(url) as cursor:
+        if lease is not None:
+            leases.check(cursor, lease)
         routed = database.run(cursor, "find_routed_replicas", parameters)
         if routed:
             shard_id, node_id, epoch = routed[0]["shard_id"], routed[0]["node_id"], routed[0]["epoch"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from foreshard.errors import Refused
 from foreshard.model import NodeState
@@ -19,6 +18,7 @@ from foreshard.settings import Settings
 from foreshard.transition import store
 from foreshard.transition.acts import serving_lease
 from foreshard.transition.retire import compact, drop_shards, narrow_shards
+from foreshard.transition.standstill import Standstill, standstill
 from foreshard.transition.store import ReplicaRecord
 from foreshard.upkeep.finding import Finding
 from foreshard.upkeep.scene import NodeScene, look_at, look_at_nodes
@@ -103,8 +103,9 @@ def _staged(settings: Settings, url: str, node: NodeScene) -> Iterator[Finding]:
 def _drop(settings: Settings, url: str, node_id: str) -> str:
     with serving_lease(url, settings.pool_id, node_id, ACTOR):
         shards = look_at(settings, url, node_id).orphans
-        with _unrouted(settings, url, node_id, shards) as cursor:
-            database.run(cursor, "mark_replicas_retiring", _named(settings, node_id, shards))
+        with _unrouted(settings, url, node_id, shards) as now:
+            now.refuse_unfollowed()
+            now.mark_retiring(shards)
         drop_shards(settings, node_id, shards)
         store.delete_replicas(url, settings.pool_id, [(shard, node_id) for shard in shards])
         compact(settings, node_id)
@@ -114,12 +115,13 @@ def _drop(settings: Settings, url: str, node_id: str) -> str:
 def _narrow(settings: Settings, url: str, node_id: str) -> str:
     with serving_lease(url, settings.pool_id, node_id, ACTOR):
         first_days = look_at(settings, url, node_id).too_wide
-        with _unrouted(settings, url, node_id, ()) as cursor:
+        with _unrouted(settings, url, node_id, ()) as now:
+            now.refuse_unfollowed()
             # An epoch that was published since, and asks for more, is seen here: none comes between this and the row.
             first_days = {s: day for s, day in first_days.items() if look_at(settings, url, node_id).too_wide.get(s) == day}
             parameters = {"pool_id": settings.pool_id, "node_id": node_id}
             days = {"shard_ids": list(first_days), "covers_from": list(first_days.values())}
-            database.run(cursor, "narrow_replicas", {**parameters, **days})
+            database.run(now.cursor, "narrow_replicas", {**parameters, **days})
         narrow_shards(settings, node_id, first_days)
         compact(settings, node_id)
     return f"dropped the older days of {_shards(list(first_days))}"
@@ -128,8 +130,8 @@ def _narrow(settings: Settings, url: str, node_id: str) -> str:
 def _forget(settings: Settings, url: str, node_id: str) -> str:
     with serving_lease(url, settings.pool_id, node_id, ACTOR):
         shards = look_at(settings, url, node_id).empty_rows
-        with _unrouted(settings, url, node_id, shards, must_be_followed=False) as cursor:
-            database.run(cursor, "delete_replicas", _named(settings, node_id, shards))
+        with _unrouted(settings, url, node_id, shards) as now:
+            now.forget(shards)
     return f"forgot {_shards(shards)}"
 
 
@@ -148,23 +150,13 @@ def _remove_staged(settings: Settings, url: str, node_id: str) -> str:
 
 
 @contextmanager
-def _unrouted(
-    settings: Settings, url: str, node_id: str, shards: Sequence[int], must_be_followed: bool = True
-) -> Iterator[Any]:
-    """A transaction in which no epoch is published; Refused while the current one routes to a shard, or a gateway lags."""
-    with database.transaction(url) as cursor:
-        epoch = database.run(cursor, "lock_pool", {"pool_id": settings.pool_id})[0]["current_epoch"]
-        routed = database.run(cursor, "find_routed_replicas", _named(settings, node_id, shards))
+def _unrouted(settings: Settings, url: str, node_id: str, shards: Sequence[int]) -> Iterator[Standstill]:
+    """A transaction in which no epoch is published; Refused while the current one routes to a shard."""
+    with standstill(url, settings.pool_id, node_id) as now:
+        routed = now.routed(shards)
         if routed:
-            raise Refused(f"shard {routed[0]['shard_id']} on {node_id} is routed to by epoch {epoch} now; look again")
-        waiting = database.run(cursor, "list_unacknowledged", {"pool_id": settings.pool_id, "epoch": epoch})
-        if waiting and must_be_followed:
-            raise Refused(f"gateway {waiting[0]['gateway_id']} does not follow epoch {epoch} yet; try again")
-        yield cursor
-
-
-def _named(settings: Settings, node_id: str, shards: Sequence[int]) -> dict[str, object]:
-    return {"pool_id": settings.pool_id, "shard_ids": list(shards), "node_ids": [node_id] * len(shards)}
+            raise Refused(f"shard {routed[0]} on {node_id} is routed to by epoch {now.epoch} now; look again")
+        yield now
 
 
 def _shards(shards: Sequence[int]) -> str:
