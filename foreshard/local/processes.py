@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -57,9 +58,16 @@ class ChildProcess:
 
 
 def start(
-    command: Sequence[str | Path], log_path: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    command: Sequence[str | Path],
+    log_path: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> ChildProcess:
-    """Starts a child in a session of its own, its output appended to `log_path`; `env` None inherits ours."""
+    """Starts a child in a session of its own, its output appended to `log_path`; `env` None inherits ours.
+
+    `identity`: `user`, `group` and `extra_groups` of another account, as `subprocess` takes them; None: our own.
+    """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command]
     try:
@@ -72,6 +80,7 @@ def start(
                 env=None if env is None else dict(env),
                 cwd=cwd,
                 start_new_session=True,
+                **(identity or {}),
             )
     except OSError as error:
         raise ForeshardError(f"cannot start {words[0]}: {error.strerror or error}") from None

@@ -9,22 +9,32 @@ from functools import cache
 from typing import Any
 
 import psycopg2
-from psycopg2 import errors
+from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 from psycopg2.extras import RealDictCursor
 
 from foreshard import resources
-from foreshard.errors import ForeshardError
+from foreshard.errors import ForeshardError, Refused
 
 CONNECT_SECONDS = 10
 Row = dict[str, Any]
 
 
-def connect(url: str) -> Connection:
-    """An open connection, not in autocommit; raises ForeshardError naming host and port, never the password."""
+def connect(url: str, silence_milliseconds: int = 0) -> Connection:
+    """An open connection, not in autocommit; raises ForeshardError naming host and port, never the password.
+
+    `silence_milliseconds`: how long a server may leave what was sent to it unconfirmed; 0: as long as the system allows.
+    """
     where = address(url)
     options: dict[str, Any] = {"application_name": "foreshard", "connect_timeout": CONNECT_SECONDS}
+    if silence_milliseconds:
+        options |= {
+            "tcp_user_timeout": silence_milliseconds,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        }
     try:
         # What the URL says wins over these defaults.
         connection: Connection = psycopg2.connect(url, **{k: v for k, v in options.items() if k not in parse_dsn(url)})
@@ -55,28 +65,100 @@ def address(url: str) -> str:
     return ", ".join(f"{one}:{ports[i % len(ports)]}" for i, one in enumerate(hosts))
 
 
-@contextmanager
-def transaction(url: str) -> Iterator[RealDictCursor]:
-    """A cursor whose rows are dictionaries; commits at the end of the block, rolls back if it raises.
-
-    A server lost on the way and a database without foreshard's tables raise ForeshardError.
-    """
+def create(url: str, name: str) -> None:
+    """Creates the database if it is missing; `url` is that of another one on the same server."""
     connection = connect(url)
     try:
-        with connection.cursor(cursor_factory=RealDictCursor) as cursor:
-            yield cursor
-        connection.commit()
+        connection.autocommit = True  # CREATE DATABASE refuses to run inside a transaction
+        with connection.cursor() as cursor:
+            cursor.execute(statement("find_database"), {"name": name})
+            if cursor.fetchone() is None:
+                cursor.execute(sql.SQL(statement("create_database")).format(name=sql.Identifier(name)))
+    finally:
+        connection.close()
+
+
+class KeptConnection:
+    """One connection for many transactions, for a process that asks often: made at the first, and anew after one failed.
+
+    Not for two threads at once. A statement that takes longer than `statement_seconds` fails, and a server that falls silent
+    is given up after about as long, so that whoever asks is never stuck.
+    """
+
+    def __init__(self, url: str, statement_seconds: float) -> None:
+        self.url = url
+        self._milliseconds = int(1000 * statement_seconds)
+        self._connection: Connection | None = None
+
+    def open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            made = connect(self.url, silence_milliseconds=self._milliseconds)
+            # By a statement: a pooler between refuses it among the connection's parameters.
+            with made.cursor() as cursor:
+                cursor.execute(statement("set_statement_timeout"), {"milliseconds": str(self._milliseconds)})
+            made.commit()
+            self._connection = made
+        return self._connection
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg2.Error):
+                connection.close()  # rolls back what is not committed
+
+
+@contextmanager
+def transaction(source: str | KeptConnection) -> Iterator[RealDictCursor]:
+    """A cursor whose rows are dictionaries; commits at the end of the block, rolls back if it raises.
+
+    What Postgres or the network does wrong raises ForeshardError in one sentence: a server that is lost, slow or read-only, a
+    database without foreshard's tables; Refused if the user lacks the role for it.
+    """
+    is_kept = isinstance(source, KeptConnection)
+    url = source.url if isinstance(source, KeptConnection) else source
+    with told(url):
+        connection = source.open() if isinstance(source, KeptConnection) else connect(source)
+        try:
+            with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                yield cursor
+            connection.commit()
+        except BaseException:
+            is_kept = False
+            raise
+        finally:
+            if not is_kept:
+                with suppress(psycopg2.Error):
+                    connection.close()  # rolls back what is not committed
+
+
+@contextmanager
+def told(url: str) -> Iterator[None]:
+    """Turns what Postgres and its driver raise within the block into ForeshardError, in one sentence."""
+    try:
+        yield
+    except errors.QueryCanceled as error:
+        raise ForeshardError(
+            f"Postgres at {address(url)} is too slow: {_reason(error)}; nothing is half-written, try again"
+        ) from None
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise ForeshardError(
             f"Postgres at {address(url)} broke off: {_reason(error)}; nothing is half-written, run the command again"
+        ) from None
+    except errors.ReadOnlySqlTransaction:
+        raise ForeshardError(
+            f"Postgres at {address(url)} is read-only, as a standby is; nothing was written, wait for the failover or let "
+            "postgres_url name the primary"
+        ) from None
+    except errors.InsufficientPrivilege as error:
+        user = parse_dsn(url).get("user", "")
+        raise Refused(
+            f"user {user} may not do this in Postgres at {address(url)}: {_reason(error)}; grant it the role of its job, see "
+            "docs/routing-store.md"
         ) from None
     except errors.UndefinedTable:
         raise ForeshardError(f"the database at {address(url)} has no foreshard tables; run `foreshard init`") from None
     except errors.UndefinedColumn:
         raise ForeshardError(f"the database at {address(url)} is of an older version; run `foreshard init`") from None
-    finally:
-        with suppress(psycopg2.Error):
-            connection.close()  # rolls back what is not committed
 
 
 def run(cursor: RealDictCursor, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
@@ -85,9 +167,9 @@ def run(cursor: RealDictCursor, name: str, parameters: Mapping[str, Any] | None 
     return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
 
-def query(url: str, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+def query(source: str | KeptConnection, name: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
     """One shipped statement in a transaction of its own."""
-    with transaction(url) as cursor:
+    with transaction(source) as cursor:
         return run(cursor, name, parameters)
 
 

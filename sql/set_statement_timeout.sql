@@ -1,0 +1,2 @@
+-- For the session.
+SELECT set_config('statement_timeout', %(milliseconds)s, false);
