@@ -12,10 +12,8 @@ from functools import partial
 
 from foreshard.checks.gate import require
 from foreshard.checks.layouts import layout_summary
-from foreshard.errors import Refused
 from foreshard.routing import database
 from foreshard.routing import store as routing_store
-from foreshard.routing.invariants import check_snapshot
 from foreshard.routing.pool import read_pool
 from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
@@ -102,21 +100,10 @@ def _roll_back(hold: Hold, picture: Picture, decision: Decision) -> None:
     if picture.base_epoch < picture.last_epoch == picture.current_epoch:
         course = course_of(hold.settings, hold.url, hold.key.plan_id)
         back = return_snapshot(hold.settings, hold.url, course, picture, decision.wave)
-        if back is not None and _can_be_served(hold, back):
+        if back is not None:
             _publish(hold, course, picture, decision, back)
             return
     progress.advance_alone(hold.url, hold.lease, hold.key, decision.positions, MoveState.ROLLED_BACK, detail=decision.reason)
-
-
-def _can_be_served(hold: Hold, back: Snapshot) -> bool:
-    """Whether the layout to go back to has enough live replicas; else the current one stays, and the plan can end."""
-    live = {node.node_id for node in back.nodes if node.is_live}
-    now = full_replicas_now(hold.settings, hold.url, back.nodes)
-    try:
-        check_snapshot(back, read_pool(hold.url, hold.settings.pool_id).policy, live, now)
-    except Refused:
-        return False
-    return True
 
 
 def _retire(hold: Hold, picture: Picture, decision: Decision) -> None:

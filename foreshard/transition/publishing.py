@@ -74,7 +74,8 @@ def step_snapshot(settings: Settings, url: str, course: Course, picture: Picture
 def return_snapshot(settings: Settings, url: str, course: Course, picture: Picture, wave: int) -> Snapshot | None:
     """What takes a wave back: the layout that it began from. None if queries go by that already.
 
-    A shard that would lose a full replica that it lacks, because a node has died since, keeps what it has now.
+    A shard that would lose a full replica that it lacks, because a node has died since, keeps what it has now: the layout can
+    then be published whatever has died, and the plan can end.
     """
     current = routing_store.current(url, settings.pool_id)
     before = course.before(picture.moves, wave, picture.current_epoch + 1)
