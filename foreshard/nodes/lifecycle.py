@@ -22,6 +22,7 @@ from foreshard.routing import database, pool
 from foreshard.routing import store as routing_store
 from foreshard.settings import Settings
 from foreshard.transition import lease, store
+from foreshard.transition.acts import serving_lease
 from foreshard.transition.retire import drop_shards, holdings_of
 
 _LEASE_SECONDS = 60.0
@@ -111,7 +112,7 @@ def remove_node(settings: Settings, url: str, node_id: str) -> Operation:
         _refuse_needed(settings, url, node)
         with operation(url, pool_id, node_id, Verb.REMOVE) as under_way:
             made = provisioner_of(settings).remove_node(node_id, under_way.operation_id)
-            with lease.held(url, f"{pool_id}/serving/{node_id}", lease.process_name("nodes"), _LEASE_SECONDS, _WAIT_SECONDS):
+            with serving_lease(url, pool_id, node_id, "nodes"):
                 drop_shards(settings, node_id, holdings_of(settings, node_id))
                 kept = [(r.shard_id, node_id) for r in store.read_replicas(url, pool_id) if r.node_id == node_id]
                 store.delete_replicas(url, pool_id, kept)

@@ -44,6 +44,11 @@ class Cycle:
         return self.decision.act in NEEDS_SPARK and not self.acted
 
 
+def lease_name(pool_id: str) -> str:
+    """The lease of whoever carries the pool's plan out."""
+    return f"{pool_id}/transition"
+
+
 @contextmanager
 def controlling(settings: Settings, url: str, plan_id: str, actor: str, wait_seconds: float = 0.0) -> Iterator[Hold]:
     """The controller's lease for the block; Refused, naming who has it, after `wait_seconds`. Begins an approved plan.
@@ -51,8 +56,7 @@ def controlling(settings: Settings, url: str, plan_id: str, actor: str, wait_sec
     A plan whose inputs have drifted is marked failed and refused.
     """
     key = PlanKey(settings.pool_id, plan_id, actor)
-    name = f"{settings.pool_id}/transition"
-    with leases.held(url, name, leases.process_name(actor), LEASE_SECONDS, wait_seconds) as held:
+    with leases.held(url, lease_name(settings.pool_id), leases.process_name(actor), LEASE_SECONDS, wait_seconds) as held:
         hold = Hold(settings, url, key, held)
         record = store.read_plan(url, settings.pool_id, plan_id)
         if record.state == "approved":
@@ -69,9 +73,8 @@ def cycle(hold: Hold, spark_step: SparkStep | None = None, only: Collection[Act]
     """Looks, decides and acts once. An act refused because something changed meanwhile is a wait: the next cycle sees it."""
     picture = observe(hold.settings, hold.url, hold.key.plan_id)
     decision = decide(picture)
-    if decision.act in (Act.WAIT, Act.STOP) or (decision.act in NEEDS_SPARK and spark_step is None):
-        return Cycle(decision, False)
-    if decision.act not in only:
+    is_for_others = decision.act not in only or (decision.act in NEEDS_SPARK and spark_step is None)
+    if is_for_others or decision.act in (Act.WAIT, Act.STOP):
         return Cycle(decision, False)
     try:
         if spark_step is not None and decision.act in NEEDS_SPARK:

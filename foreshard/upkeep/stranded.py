@@ -9,6 +9,7 @@ from typing import Any
 from foreshard.routing import database
 from foreshard.settings import Settings
 from foreshard.transition import store
+from foreshard.transition.controller import lease_name
 from foreshard.upkeep.finding import Finding
 
 QUIET_SECONDS = 600.0
@@ -16,7 +17,7 @@ QUIET_SECONDS = 600.0
 
 def stranded(settings: Settings, url: str) -> list[Finding]:
     """What is stuck or kept in vain in Postgres."""
-    names = {"pool_id": settings.pool_id, "lease_name": f"{settings.pool_id}/transition"}
+    names = {"pool_id": settings.pool_id, "lease_name": lease_name(settings.pool_id)}
     found = [f for row in database.query(url, "list_stranded_plans", names) for f in _of_plan(row)]
     for row in database.query(url, "list_stale_pins", names):
         table, holder = row["table_name"], row["holder"]
