@@ -43,7 +43,7 @@ def status(
 
     chosen = configuration.load(settings)
     url = resolve_url(chosen)
-    now = status_of(chosen, url, _chosen(chosen, plan_id))
+    now = status_of(chosen, url, _chosen(chosen, url, plan_id))
     events = store.read_events(url, chosen.pool_id, now.plan_id)
     if as_json:
         print_json({**now.as_document(), "events": events})
@@ -168,14 +168,13 @@ def _on(settings: Path | None, plan_id: str) -> tuple[Settings, str, PlanKey]:
     from foreshard.transition.progress import PlanKey
 
     chosen = configuration.load(settings)
-    return chosen, resolve_url(chosen), PlanKey(chosen.pool_id, _chosen(chosen, plan_id), getpass.getuser())
+    url = resolve_url(chosen)
+    return chosen, url, PlanKey(chosen.pool_id, _chosen(chosen, url, plan_id), getpass.getuser())
 
 
-def _chosen(settings: Settings, plan_id: str) -> str:
-    from foreshard.local.postgres import resolve_url
+def _chosen(settings: Settings, url: str, plan_id: str) -> str:
     from foreshard.transition import store
 
-    url = resolve_url(settings)
     if plan_id:
         return store.read_plan(url, settings.pool_id, plan_id).plan_id
     record = store.running_plan(url, settings.pool_id) or store.latest_plan(url, settings.pool_id)
