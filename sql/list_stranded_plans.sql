@@ -12,5 +12,5 @@ SELECT plan_id, plan.state,
        ))::double precision AS quiet_seconds,
        EXISTS (SELECT FROM lease WHERE name = %(lease_name)s AND expires_at > clock_timestamp()) AS is_controlled
 FROM plan
-WHERE pool_id = %(pool_id)s AND state NOT IN ('proposed', 'approved', 'published')
+WHERE pool_id = %(pool_id)s AND state NOT IN ('proposed', 'approved')
 ORDER BY plan.created_at;

@@ -16,7 +16,6 @@ STATES: dict[str, tuple[str, ...]] = {
     "approved": ("running", "rejected", "failed"),
     "rejected": (),
     "running": ("done", "failed", "rolled_back"),
-    "published": ("done", "failed"),  # of versions before staged transitions
     "done": (),
     "rolled_back": (),
     "failed": ("running",),

@@ -29,7 +29,7 @@ from foreshard.transition.plan_problem import packed, unpacked
 from foreshard.transition.question import question
 
 # A plan in one of these is not carried out any more.
-ENDED_STATES = ("rejected", "published", "done", "failed", "rolled_back")
+ENDED_STATES = ("rejected", "done", "failed", "rolled_back")
 
 
 @dataclass(frozen=True)
