@@ -10,8 +10,8 @@ Postgres, four pipelines and a gateway as processes, and asks the gateway at a f
 - unthrottled: no rate, Spark on all cores, nothing niced.
 
 Latencies count from the time that a query was meant to be sent; a transition is measured from the start of `foreshard
-transition run` to its end. Printed are percentiles over all rounds, and each condition's beside the quiet ones. Answers are compared with
-sums known beforehand.
+transition run` to its end. Printed are percentiles over all rounds, and each condition's beside the quiet ones. Answers are
+compared with sums known beforehand.
 """
 
 from __future__ import annotations
