@@ -194,7 +194,7 @@ def migrate(url: str) -> list[str]:
         pending = [name for name in shipped if name not in applied]
         for name in pending:
             cursor.execute(shipped[name])
-            run(cursor, "record_migration", {"name": name, "checksum": _checksum(shipped[name])})
+            run(cursor, "record_migration", {"name": name, "checksum": checksum(shipped[name])})
         run(cursor, "grant_roles")
     return pending
 
@@ -210,10 +210,10 @@ def missing_roles(url: str) -> list[str]:
 
 
 def _check_history(applied: Mapping[str, str], shipped: Mapping[str, str]) -> None:
-    for name, checksum in applied.items():
+    for name, recorded in applied.items():
         if name not in shipped:
             raise ForeshardError(f"the database has migration {name}, which this version does not know; upgrade foreshard")
-        if checksum != _checksum(shipped[name]):
+        if recorded != checksum(shipped[name]):
             raise ForeshardError(
                 f"migration {name} was changed after this database had applied it; restore the file and add a new migration"
             )
@@ -221,7 +221,8 @@ def _check_history(applied: Mapping[str, str], shipped: Mapping[str, str]) -> No
         raise ForeshardError("a migration numbered below those already applied was added; give it the next number")
 
 
-def _checksum(text: str) -> str:
+def checksum(text: str) -> str:
+    """What a migration's text is recognised by later."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
