@@ -127,8 +127,9 @@ def _corrected(settings: Settings, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 
 
 def hot_since(origin: datetime, days: int) -> date:
-    """The first day of a hot replica made now: a query for the last `days` days reaches into that many and one more."""
-    return (origin - timedelta(days=days + 1)).date()
+    """The first day of a hot replica made at `origin` (UTC): a query for the last `days` days, asked then or later, reaches no
+    further back. That is so many whole days and the one that has begun."""
+    return (origin - timedelta(days=days)).date()
 
 
 def newest_forecasts(settings: Settings) -> Forecasts:
