@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from foreshard.placement.explanation.wording import numbers
 from foreshard.transition.machine import ENDED, REVOCABLE, MoveState
 from foreshard.transition.picture import MoveView, Picture
 
@@ -27,6 +28,7 @@ class Act(StrEnum):
 
 NEEDS_SPARK = frozenset({Act.COPY, Act.CATCH_UP, Act.VERIFY})
 SHADOW_STEP = -1
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,7 @@ def positions(moves: Sequence[MoveView]) -> tuple[int, ...]:
 def some(moves: Sequence[MoveView]) -> str:
     """The moves' shards, as a sentence names them."""
     shards = sorted({m.shard_id for m in moves})
-    named = ", ".join(map(str, shards[:5])) + (f" and {len(shards) - 5} more" if len(shards) > 5 else "")
-    return f"shard{'s' if len(shards) > 1 else ''} {named}"
+    return f"shard{'s' if len(shards) > 1 else ''} {numbers(shards, _NAMED)}"
 
 
 def is_revocable(move: MoveView) -> bool:

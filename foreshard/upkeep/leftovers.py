@@ -12,6 +12,7 @@ from functools import partial
 
 from foreshard.errors import Refused
 from foreshard.model import NodeState
+from foreshard.placement.explanation.wording import numbers
 from foreshard.routing import database, pool
 from foreshard.routing import store as routing_store
 from foreshard.settings import Settings
@@ -160,5 +161,4 @@ def _unrouted(settings: Settings, url: str, node_id: str, shards: Sequence[int])
 
 
 def _shards(shards: Sequence[int]) -> str:
-    named = ", ".join(map(str, shards[:_SHOWN])) + (f" and {len(shards) - _SHOWN} more" if len(shards) > _SHOWN else "")
-    return f"shards {named}" if shards else "nothing"
+    return f"shards {numbers(shards, _SHOWN)}" if shards else "nothing"

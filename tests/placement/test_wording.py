@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshard.placement.explanation.wording import figure, listed, number, ordinal, percent, rounded_down, rounded_up, size
+from foreshard.placement.explanation.wording import (
+    figure,
+    listed,
+    number,
+    numbers,
+    ordinal,
+    percent,
+    rounded_down,
+    rounded_up,
+    size,
+)
 
 
 @given(st.floats(1e-9, 1e12), st.integers(1, 6))
@@ -30,6 +40,8 @@ def test_what_is_rounded_up_is_not_below_and_near(value: float, digits: int) -> 
         (listed(["a", "b", "c"]), "a, b and c"),
         (listed(["a", "b", "c"], 1), "a and 2 more"),
         (listed([]), ""),
+        (numbers([3, 4], 2), "3, 4"),
+        (numbers([3, 4, 7], 2), "3, 4 and 1 more"),
     ],
 )
 def test_figures_read_as_people_write_them(said: str, expected: str) -> None:

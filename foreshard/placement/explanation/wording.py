@@ -59,5 +59,10 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else ""
 
 
+def numbers(found: Sequence[int], most: int) -> str:
+    """Numbers of things with commas; beyond so many, how many more."""
+    return ", ".join(map(str, found[:most])) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
 def moment(at: datetime | None) -> str:
     return at.strftime("%Y-%m-%d %H:%M") if at else ""
