@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from foreshard.checks.gate import require
-from foreshard.checks.layouts import layout_summary
 from foreshard.errors import Refused
-from foreshard.model import NodeState, PlacementProblem, Plan
+from foreshard.model import NodeState
 from foreshard.nodes.overload import as_observed
 from foreshard.nodes.watch import Overload, lasting_overloads
 from foreshard.placement import codec, solve
@@ -22,7 +20,7 @@ from foreshard.routing import store as routing_store
 from foreshard.settings import Settings
 from foreshard.transition import lease, progress, store
 from foreshard.transition.inputs import newest_forecasts, placement_problem
-from foreshard.transition.plan_problem import packed
+from foreshard.transition.kept_plan import keep
 
 REPAIR = "repair"  # who approves these plans
 _LEASE_SECONDS = 60.0
@@ -80,6 +78,12 @@ def propose_repair(settings: Settings, url: str) -> ProposedRepair:
         return ProposedRepair("", f"no repair plan was made ({repair.reason}): {refused}")
 
 
+def running_repair(url: str, pool_id: str) -> str:
+    """The repair plan that is being carried out; empty if there is none."""
+    rows = database.query(url, "read_running_repair", {"pool_id": pool_id, "decided_by": REPAIR})
+    return str(rows[0]["plan_id"]) if rows else ""
+
+
 def _settled(settings: Settings, url: str, repair: Repair) -> ProposedRepair | None:
     """What stands in the way of a new plan, or makes it needless; None if nothing does."""
     epoch = pool.read_pool(url, settings.pool_id).current_epoch
@@ -114,20 +118,13 @@ def _planned(settings: Settings, url: str, repair: Repair) -> ProposedRepair:
     plan = solve(problem, seed=settings.forecast.seed)
     if not plan.moves:
         return ProposedRepair("", f"{repair.reason}; no move would help, add a node: {plan.summary}")
-    _check(settings, plan, problem)
-    store.save_plan(url, plan, codec.plan_to_document(plan), packed(problem))
-    state = store.read_plan(url, settings.pool_id, plan.plan_id).state
+    state = keep(settings, url, plan, problem)
     if state == "proposed":
         store.record_approval(url, settings.pool_id, plan.plan_id, "approved", REPAIR)
     elif state != "approved":
         said = f"plan {plan.plan_id} was made for that and is {state}; the next forecast makes another"
         return ProposedRepair("", f"{repair.reason}; {said}")
     return ProposedRepair(plan.plan_id, f"{repair.reason}; plan {plan.plan_id} repairs it: {plan.summary}")
-
-
-def _check(settings: Settings, plan: Plan, problem: PlacementProblem) -> None:
-    summary = layout_summary(plan.layout.replicas, problem.nodes, problem.policy, settings.slots)
-    require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
 
 
 def _nodes_of(document: dict[str, Any]) -> set[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from foreshard.checks.gate import require
-from foreshard.checks.layouts import layout_summary
 from foreshard.local.postgres import resolve_url
 from foreshard.model import Plan
 from foreshard.nodes.desired import refresh_desired
@@ -24,8 +22,9 @@ from foreshard.transition.acts import LEASE_SECONDS
 from foreshard.transition.controller import Cycle, Say, carry_out, controlling
 from foreshard.transition.first_plan import first_plan
 from foreshard.transition.inputs import Forecasts, newest_forecasts, placement_problem, predicted_loads
+from foreshard.transition.kept_plan import keep
 from foreshard.transition.machine import ENDED, MoveState
-from foreshard.transition.plan_problem import packed, unpacked
+from foreshard.transition.plan_problem import unpacked
 from foreshard.transition.question import question
 
 # A plan in one of these is not carried out any more.
@@ -66,11 +65,8 @@ def propose(settings: Settings, plan_id: str = "") -> ProposedPlan:
     plan = solve(problem, seed=settings.forecast.seed)
     if current and not plan.moves and _same(settings, current, plan, forecasts):
         return ProposedPlan("", 0, 0, False, f"epoch {current.epoch} already has this forecast and these weights")
-    summary = layout_summary(plan.layout.replicas, problem.nodes, problem.policy, settings.slots)
-    require("plan", summary.assign(overloaded_nodes=len(plan.metrics.overloaded_nodes)), settings)
-    store.save_plan(url, plan, codec.plan_to_document(plan), packed(problem))
+    state = keep(settings, url, plan, problem)
     refresh_desired(settings, url)
-    state = store.read_plan(url, settings.pool_id, plan.plan_id).state
     if state in ENDED_STATES:
         return ProposedPlan("", 0, 0, False, f"plan {plan.plan_id} was made from these inputs before and is {state}")
     policy = problem.policy
@@ -125,8 +121,7 @@ def propose_first(settings: Settings) -> Plan:
     nodes = read_nodes(url, settings.pool_id)
     layout = initial_layout(list(range(settings.slots)), nodes, pool.policy, epoch=1)
     plan = first_plan(settings.pool_id, layout)
-    store.save_plan(url, plan, codec.plan_to_document(plan))
-    if store.read_plan(url, settings.pool_id, plan.plan_id).state == "proposed":
+    if store.save_plan(url, plan, codec.plan_to_document(plan)) == "proposed":
         store.record_approval(url, settings.pool_id, plan.plan_id, "approved", "foreshard init")
     return plan
 

@@ -92,16 +92,21 @@ class ReplicaRecord:
     verified_at: datetime | None = None
 
 
-def save_plan(url: str, plan: Plan, document: Mapping[str, Any], problem: bytes | None = None) -> None:
-    """Stores a plan as proposed, with its moves and the problem it was made from; one already stored stays as it is."""
+def save_plan(url: str, plan: Plan, document: Mapping[str, Any], problem: bytes | None = None) -> str:
+    """Stores a plan as proposed, with its moves and the problem it was made from; one already stored stays as it is.
+
+    Returns the state that it is in.
+    """
     key = {"pool_id": plan.pool_id, "plan_id": plan.plan_id}
     with database.transaction(url) as cursor:
         head = {"base_epoch": plan.base_epoch, "input_digest": plan.input_digest, "summary": plan.summary}
         if not database.run(cursor, "insert_plan", {**key, **head, "document": Json(document), "problem": problem}):
-            return
+            state: str = database.run(cursor, "read_plan", key)[0]["state"]
+            return state
         moves = [{"position": position, **asdict(move)} for position, move in enumerate(plan.moves)]
         database.run(cursor, "insert_plan_moves", {**key, "moves": Json(moves, dumps=_json)})
         append_event(cursor, key, "proposed", "planner", plan.summary)
+    return "proposed"
 
 
 def read_plan(url: str, pool_id: str, plan_id: str) -> PlanRecord:
