@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition test soak test-fast test-spark test-live lint format lock clean
+.PHONY: help setup servers demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition test soak test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -33,21 +33,25 @@ benchmark-placement: setup ## plans and rankings beside rivals, bounds and exact
 benchmark-transition: setup ## copies and verifications of replicas beside bare Spark, on a drawn source
 	@$(BIN)/python -m benchmarks.transition $(if $(OUT),--out $(OUT)) $(ARGS)
 
-test: setup lint ## everything: lint, types, units, Spark, real servers
+servers: setup ## HAProxy and etcd, which the live tests run, if they are missing
+	@scripts/servers.sh
+
+test: setup servers lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2
 	$(PYTEST) -m "spark or live" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## what needs neither Spark nor a server of its own: two minutes, the first time compiling
 	@$(PYTEST) -m "not spark and not live" -n 2
 
-soak: setup ## the property tests on new examples, many times (ROUNDS=20), then whole transitions killed (DRILLS=200 FIRST_DRILL=10)
+soak: servers ## the property tests on new examples, many times (ROUNDS=20), then whole transitions killed (DRILLS=200 FIRST_DRILL=10), then the store's leader (KILLS=100)
 	@for round in $$(seq $(or $(ROUNDS),20)); do FORESHARD_EXAMPLES=soak $(PYTEST) -m "not spark and not live" -n 2 -q || exit 1; done
 	FORESHARD_DRILLS=$(or $(DRILLS),200) FORESHARD_FIRST_DRILL=$(or $(FIRST_DRILL),10) $(PYTEST) tests/live/test_crashes.py -s
+	FORESHARD_KILLS=$(or $(KILLS),100) $(PYTEST) tests/live/test_replicated_store.py -s
 
 test-spark: setup ## the tests that start a Spark session
 	@$(PYTEST) -m "spark and not live"
 
-test-live: setup ## the tests that start schedulers, clusters and gateways
+test-live: servers ## the tests that start schedulers, clusters and gateways
 	@$(PYTEST) -m live
 
 lint: setup ## ruff and mypy --strict

@@ -48,6 +48,11 @@ class ChildProcess:
             self._signal(signal.SIGKILL)
         return self.process.wait()
 
+    def kill(self) -> None:
+        """KILL to the group, and wait for the child."""
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
     def _signal(self, number: signal.Signals) -> None:
         # While a member lives its group id cannot be given to another process; without members there is nothing to stop.
         if _members(self.group):

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,7 @@ class ReplicatedPostgres:
             if member.patroni is not None:
                 member.patroni.stop(30)
         for member in self.members:
-            _kill(member.postgres_processes())
+            _kill(member.postgres_processes)
             if member.etcd is not None:
                 member.etcd.stop()
 
@@ -118,22 +118,20 @@ class ReplicatedPostgres:
 
     def kill_postgres(self, member: int) -> None:
         """SIGKILLs the member's Postgres; its Patroni lives and gives the lead away."""
-        _kill(self.members[member].postgres_processes())
+        _kill(self.members[member].postgres_processes)
 
     def kill_member(self, member: int) -> None:
         """SIGKILLs the member's Patroni and Postgres: the others notice after LEADER_SECONDS."""
         patroni = self.members[member].patroni
         if patroni is not None:
-            _kill([process for process in psutil.process_iter() if process.pid == patroni.pid])
-            patroni.stop(1)
+            patroni.kill()
         self.kill_postgres(member)
 
     def kill_etcd(self, member: int) -> None:
         """SIGKILLs the member's etcd; two of three go on."""
         etcd = self.members[member].etcd
         if etcd is not None:
-            _kill([process for process in psutil.process_iter() if process.pid == etcd.pid])
-            etcd.stop(1)
+            etcd.kill()
 
     def start_member(self, member: int) -> None:
         """Starts a member's Patroni, and its etcd if that is gone; it rejoins, rewinding what no other server has."""
@@ -232,13 +230,25 @@ class ReplicatedPostgres:
 
     def _create_database(self) -> None:
         database.create(self.url.replace(f"/{DATABASE}?", "/postgres?"), DATABASE)
+        # The driver asks the members in turn, and gives up at the first that does not know the database yet.
+        for member in self.members:
+            wait_until(lambda m=member: _knows_database(m), START_SECONDS, f"{member.name} to hold the database")  # type: ignore[misc]
 
 
-def _kill(victims: list[psutil.Process]) -> None:
-    for process in victims:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(victims, timeout=10)
+def _knows_database(member: Member) -> bool:
+    with suppress(ForeshardError):
+        database.connect(f"postgresql://postgres@127.0.0.1:{member.postgres_port}/{DATABASE}").close()
+        return True
+    return False
+
+
+def _kill(find: Callable[[], list[psutil.Process]]) -> None:
+    """SIGKILLs what `find` gives until it gives nothing: a server that dies may be starting a worker."""
+    while victims := find():
+        for process in victims:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(victims, timeout=10)
 
 
 def main() -> None:
