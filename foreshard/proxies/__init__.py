@@ -1,0 +1,1 @@
+"""Gateways people already run, driven by the published epoch."""
