@@ -29,7 +29,14 @@ hypothesis.settings.load_profile(os.environ.get("FORESHARD_EXAMPLES", "foreshard
 
 
 # Minutes each: begun first, so that two workers end at about the same time.
-_LONGEST = ("test_crashes.py", "test_scheduler.py", "test_killed.py", "test_cluster.py", "test_any_order.py", "test_replicated_store.py")
+_LONGEST = (
+    "test_crashes.py",
+    "test_scheduler.py",
+    "test_killed.py",
+    "test_cluster.py",
+    "test_any_order.py",
+    "test_replicated_store.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
