@@ -3,20 +3,21 @@
 from datetime import timedelta
 
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
-from airflow.providers.standard.sensors.python import PythonSensor
-from airflow.sdk import DAG, Param, TriggerRule, task_group
+from airflow.sdk import DAG, Param
 
-from foreshard.orchestration import reshard
-from foreshard.orchestration.assets import load_forecast, routing_epoch, whenever_new
-from foreshard.orchestration.steps import DAG_DEFAULTS, spark_step
+from foreshard.orchestration import reshard, waves
+from foreshard.orchestration.assets import load_forecast, whenever_new
+from foreshard.orchestration.steps import DAG_DEFAULTS
 
 DOC = """
 ### reshard: from a forecast to a carried-out plan
 
-1. `plan_next` makes the plan, or takes up the one that is still being carried out. Nothing to do ends the run here.
+1. `plan_next` makes the plan, or takes up the one that is still being carried out. Nothing to do ends the run here,
+   and so does a repair under way: it comes first, and the next forecast plans again.
 2. `ask` waits for a person if the plan moves more than the pool's `auto_approve_moves` or `auto_approve_bytes`: answer under
    *Required Actions*. **No answer in time, or before the first move must begin, is a no.**
-3. `carry_on` begins the plan. One whose nodes, epoch or forecast have changed since is refused and made anew.
+3. `carry_on` begins the plan. One whose nodes, epoch or forecast have changed since is refused and made anew;
+   one that was approved while a repair was carried out is refused.
 4. For each wave of moves: `agree` waits for the nodes and for its turn; `warm_up` copies at a pinned version, catches up and
    verifies; `cut_over` sends some queries to the new copies too and compares the answers, shifts the weights step by step as
    the gateways follow, keeps the old copies for a while, and then drops them. Its log says one sentence a step.
@@ -30,10 +31,6 @@ DOC = """
 or let the next run go on with the plan. Until its old copies are dropped it can be taken back: `foreshard transition rollback`.
 *Refused* means that something else changed meanwhile; there is nothing to repeat.
 """
-
-ANY_PATH = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
-# Nodes, gateways and people may take their time.
-WAIT_SECONDS = 7 * 24 * 3600
 
 with DAG(
     "reshard",
@@ -57,34 +54,10 @@ with DAG(
     ask = reshard.PlanApproval(
         task_id="ask", subject="Carry out this resharding plan?", body=reshard.QUESTION, retry_delay=timedelta(seconds=2)
     )
-    carry_on = PythonOperator(task_id="carry_on", python_callable=reshard.carry_on, trigger_rule=ANY_PATH)
+    carry_on = PythonOperator(task_id="carry_on", python_callable=reshard.carry_on, trigger_rule=waves.ANY_PATH)
 
-    @task_group(group_id="carry_out")
-    def carry_out(wave: int) -> None:
-        one_by_one = {"op_args": [wave], "poke_interval": 1, "max_active_tis_per_dagrun": 1}
-        agree = PythonSensor(task_id="agree", python_callable=reshard.is_to_be_copied, timeout=WAIT_SECONDS, **one_by_one)
-        warm_up = spark_step("warm_up", "warm_up_replicas", ["--plan", reshard.PLAN_ID], hours=6, weight=3)
-        cut_over = PythonSensor(
-            task_id="cut_over",
-            python_callable=reshard.is_carried_out,
-            timeout=WAIT_SECONDS,
-            outlets=[routing_epoch],
-            **one_by_one,
-        )
-        agree >> warm_up >> cut_over
-
-    finish = PythonSensor(
-        task_id="finish",
-        python_callable=reshard.finish,
-        poke_interval=1,
-        timeout=600,
-        outlets=[routing_epoch],
-        trigger_rule=ANY_PATH,
-    )
     close_plan = PythonOperator(task_id="close_plan", python_callable=reshard.close_plan)
 
     plan_next >> [ask, carry_on]
     ask >> carry_on
-    waves = carry_out.expand(wave=carry_on.output)
-    carry_on >> finish
-    waves >> finish >> close_plan.as_teardown()
+    waves.carried_out(carry_on) >> close_plan.as_teardown()

@@ -20,7 +20,8 @@ DOC = """
    capacity for `overload_minutes`, and keeps the number of nodes that the newest plan wants. Where queries still go to a dead
    node, or an overload lasts, it makes a plan that repairs it, which needs no approval. A plan under way that leads to a dead
    node is taken back first.
-2. `repair` starts `reshard` with that plan, once.
+2. `repair` starts the DAG `repair` with that plan, unless a run of it is under way; again at the next look if it has failed.
+   It also goes on with a plan that a repair must wait for, if no run of `reshard` is there to do so.
 
 - **Reads** heartbeats, the current epoch, the newest `load_forecast`.
 - **Writes** in Postgres the nodes' states, and the repair plan.
@@ -46,7 +47,7 @@ with DAG(
     look = ShortCircuitOperator(task_id="look", python_callable=watch.look, execution_timeout=timedelta(minutes=5))
     repair = TriggerDagRunOperator(
         task_id="repair",
-        trigger_dag_id="reshard",
+        trigger_dag_id="repair",
         trigger_run_id=watch.REPAIR_RUN,
         conf={"plan_id": watch.REPAIR_PLAN},
         skip_when_already_exists=True,

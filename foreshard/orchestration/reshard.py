@@ -1,4 +1,7 @@
-"""The tasks of the DAG `reshard`: thin calls of `foreshard.transition.steps`, with the plan's figures in XCom and no data."""
+"""The tasks of the DAG `reshard`: thin calls of `foreshard.transition.steps`, with the plan's figures in XCom and no data.
+
+It gives way to a repair: while one is carried out no plan is made or begun, as its epoch is about to change.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.exceptions import AirflowFailException
+from airflow.exceptions import AirflowSkipException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Context, get_current_context
 
-if TYPE_CHECKING:
-    from foreshard.transition.controller import Cycle
+from foreshard.orchestration.waves import CARRY_ON, PLAN
 
-PLAN = "plan"
-PLAN_ID = "{{ ti.xcom_pull(task_ids='carry_on', key='plan')['plan_id'] }}"
+if TYPE_CHECKING:
+    from foreshard.settings import Settings
+
 QUESTION = "{{ ti.xcom_pull(task_ids='plan_next', key='plan')['question'] }}"
 ACTOR = "reshard"
 
@@ -42,18 +45,24 @@ def time_to_answer(minutes: int, expires: str) -> timedelta:
 def plan_next() -> str | None:
     """Makes the next plan, or takes up the one that is being carried out, and names the task that follows.
 
-    None if there is nothing to carry out, or in a dry run.
+    None if there is nothing to carry out, in a dry run, or while a repair is carried out.
     """
+    from foreshard.local.postgres import resolve_url
+    from foreshard.nodes.repair import running_repair
     from foreshard.settings import load
     from foreshard.transition import steps
 
-    context = get_current_context()
-    plan = steps.propose(load(), str(context["params"]["plan_id"]))
+    context, settings = get_current_context(), load()
+    repair = running_repair(resolve_url(settings), settings.pool_id)
+    if repair:
+        print(f"the DAG `repair` carries out plan {repair}; the next forecast makes another plan")
+        return None
+    plan = steps.propose(settings, str(context["params"]["plan_id"]))
     context["ti"].xcom_push(key=PLAN, value=asdict(plan))
     print(plan.summary)
     if not plan.plan_id or context["params"]["dry_run"]:
         return None
-    return "ask" if plan.needs_approval else "carry_on"
+    return "ask" if plan.needs_approval else CARRY_ON
 
 
 def carry_on() -> list[int]:
@@ -61,9 +70,7 @@ def carry_on() -> list[int]:
 
     A plan whose inputs have drifted is replaced by a new one, if that needs no person either.
     """
-    from foreshard.errors import Refused
     from foreshard.settings import load
-    from foreshard.transition import steps
 
     plan, settings, context = _plan(), load(), get_current_context()
     if plan["needs_approval"]:
@@ -71,40 +78,61 @@ def carry_on() -> list[int]:
         who = (answer or {}).get("responded_by_user") or {}
         if not answer or answer["chosen_options"] != [ApprovalOperator.APPROVE]:
             raise ValueError(f"plan {plan['plan_id']} needs an approval and has none")
-        steps.record_decision(settings, plan["plan_id"], "approved", str(who.get("name") or who.get("id") or "unknown"))
+        record_yes(settings, plan["plan_id"], str(who.get("name") or who.get("id") or "unknown"))
+    begun = begin(settings, plan)
+    context["ti"].xcom_push(key=PLAN, value=begun)
+    return list(begun["waves"])
+
+
+def record_yes(settings: Settings, plan_id: str, by: str) -> None:
+    """Records a person's yes; nothing for a plan that has begun: by an attempt before this one, or as a repair."""
+    from foreshard.local.postgres import resolve_url
+    from foreshard.transition import steps, store
+
+    if store.read_plan(resolve_url(settings), settings.pool_id, plan_id).state not in ("running", "done"):
+        steps.record_decision(settings, plan_id, "approved", by)
+
+
+def begin(settings: Settings, plan: dict[str, Any]) -> dict[str, Any]:
+    """Begins the plan, and returns it or the one that takes its place because its inputs have drifted.
+
+    Refused if that one needs a person, or while a repair is carried out; AirflowSkipException if nothing is left to do.
+    """
+    from foreshard.errors import Refused
+    from foreshard.transition import steps
+
+    _give_way(settings, plan["plan_id"])
     try:
         steps.begin(settings, plan["plan_id"], ACTOR)
     except Refused as refused:
+        _give_way(settings, plan["plan_id"])  # to a repair that began in this moment
         anew = steps.propose(settings)
-        if not anew.plan_id or anew.needs_approval:
-            raise
+        if not anew.plan_id:
+            raise AirflowSkipException(f"{refused}; {anew.summary}") from None
+        if anew.needs_approval:
+            raise Refused(f"{refused}; plan {anew.plan_id} takes its place and waits for a person: run `reshard`") from None
         print(f"{refused}; {anew.summary}")
-        plan = asdict(anew)
         steps.begin(settings, anew.plan_id, ACTOR)
-    context["ti"].xcom_push(key=PLAN, value=plan)
-    return list(plan["waves"])
+        return asdict(anew)
+    return plan
 
 
-def is_to_be_copied(wave: int) -> bool:
-    """Whether the wave's turn has come and its nodes agreed, so that Spark is needed next; also once it is past that."""
-    done = _cycle()
-    return done is not None and (done.is_over or done.decision.wave > wave or (done.decision.wave == wave and done.needs_spark))
+def _give_way(settings: Settings, plan_id: str) -> None:
+    """Refused while a repair is carried out. The plan is rejected: it was made without what the repair changes."""
+    from foreshard.errors import Refused
+    from foreshard.local.postgres import resolve_url
+    from foreshard.nodes.repair import running_repair
+    from foreshard.transition import store
 
-
-def is_carried_out(wave: int) -> bool:
-    """Takes the wave on, cycle by cycle, and says whether it has ended."""
-    done = _cycle()
-    if done is None:
-        return False
-    if done.needs_spark and done.decision.wave == wave:
-        raise AirflowFailException(f"Spark is needed again ({done.decision.sentence}): clear `warm_up` of this wave")
-    return done.is_over or done.decision.wave > wave
-
-
-def finish() -> bool:
-    """Ends the plan; one without moves is published here."""
-    done = _cycle()
-    return done is not None and done.is_over
+    url = resolve_url(settings)
+    repair = running_repair(url, settings.pool_id)
+    if repair == plan_id:
+        raise AirflowSkipException(f"plan {plan_id} repairs the pool; the DAG `repair` carries it out already")
+    if repair:
+        why = f"the DAG `repair` carries out plan {repair}, and the next forecast makes another plan"
+        if store.read_plan(url, settings.pool_id, plan_id).state == "approved":
+            store.set_plan_state(url, settings.pool_id, plan_id, "rejected", ACTOR, why)
+        raise Refused(f"plan {plan_id} is not carried out: {why}")
 
 
 def close_plan() -> None:
@@ -117,7 +145,7 @@ def close_plan() -> None:
     from foreshard.transition import steps, store
 
     context = get_current_context()
-    plan_id = (_plan(of="carry_on") or _plan() or {}).get("plan_id")
+    plan_id = (_plan(of=CARRY_ON) or _plan() or {}).get("plan_id")
     if not plan_id or context["params"]["dry_run"]:
         return
     settings = load()
@@ -127,18 +155,6 @@ def close_plan() -> None:
         steps.record_decision(settings, plan_id, "rejected", _who_answered(context))
     elif state == "running":
         print(f"plan {plan_id} is under way; the next run goes on with it, `foreshard transition rollback` takes it back")
-
-
-def _cycle() -> Cycle | None:
-    """Cycles until nothing can be done at once; None while another process controls the transition, which is no news."""
-    from foreshard.errors import Refused
-    from foreshard.settings import load
-    from foreshard.transition import steps
-
-    try:
-        return steps.carry_on(load(), _plan(of="carry_on")["plan_id"], ACTOR)
-    except Refused:
-        return None
 
 
 def _plan(of: str = "plan_next") -> dict[str, Any]:

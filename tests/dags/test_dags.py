@@ -43,6 +43,8 @@ for file in files:
             "timeout": dag.dagrun_timeout.total_seconds() if dag.dagrun_timeout else None,
             "spark": {task.task_id: [task.pool, task.application] for task in dag.tasks if hasattr(task, "application")},
             "retries": {task.task_id: task.retries for task in dag.tasks},
+            "after": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
+            "starts": sorted(task.trigger_dag_id for task in dag.tasks if hasattr(task, "trigger_dag_id")),
         } for dag_id, dag in bag.dags.items()
     }}
 print(json.dumps(found))
@@ -74,8 +76,14 @@ def dag(parsed: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def test_the_five_dags_of_the_loop_and_those_that_keep_tables_and_watch_nodes_are_there() -> None:
-    names = ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "reshard", "watch_nodes"]
+@pytest.fixture
+def dags(parsed_files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """All DAGs by name."""
+    return {name: dag for file in parsed_files.values() for name, dag in file["dags"].items()}
+
+
+def test_the_five_dags_of_the_loop_and_those_that_keep_tables_watch_nodes_and_repair_are_there() -> None:
+    names = ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "repair", "reshard", "watch_nodes"]
     assert [file.stem for file in FILES] == names
 
 
@@ -114,7 +122,25 @@ def test_spark_steps_are_in_the_bounded_pool_and_submit_jobs_that_exist(dag: dic
         assert Path(application).is_file()
 
 
-def test_a_turn_of_the_loop_has_at_most_five_spark_steps(parsed_files: dict[str, dict[str, Any]]) -> None:
-    dags = {name: dag for file in parsed_files.values() for name, dag in file["dags"].items()}
-    steps = [step for name, dag in dags.items() if name != "maintain" for step in dag["spark"]]
+def test_a_turn_of_the_loop_has_at_most_five_spark_steps(dags: dict[str, dict[str, Any]]) -> None:
+    steps = [step for name, dag in dags.items() if name not in ("maintain", "repair") for step in dag["spark"]]
     assert sorted(steps) == ["aggregate", "carry_out.warm_up", "follow_source", "forecast_load", "learn"]
+
+
+def test_a_repair_has_a_dag_of_its_own_that_the_watch_starts_and_that_asks_nobody(dags: dict[str, dict[str, Any]]) -> None:
+    assert dags["watch_nodes"]["starts"] == ["repair"]
+    assert dags["repair"]["after"] == {
+        "carry_on": ["carry_out.agree", "carry_out.cut_over", "finish"],
+        "carry_out.agree": ["carry_out.warm_up"],
+        "carry_out.warm_up": ["carry_out.cut_over"],
+        "carry_out.cut_over": ["finish"],
+        "finish": [],
+    }
+
+
+def test_a_repair_is_carried_out_as_any_plan_is(dags: dict[str, dict[str, Any]]) -> None:
+    def waves(dag: dict[str, Any]) -> dict[str, Any]:
+        return {task: after for task, after in dag["after"].items() if task.startswith("carry_out.")}
+
+    assert waves(dags["repair"]) == waves(dags["reshard"])
+    assert dags["repair"]["spark"] == dags["reshard"]["spark"]
