@@ -96,19 +96,17 @@ class ReadPlatform:
 
     def carry_out(self, plan_id: str, is_modest: bool) -> ChildProcess:
         """Starts carrying a plan out: with Spark on one core and niced, or with all that the machine has."""
-        return self.command(
-            "transition", "run", plan_id, log=plan_id, file=self.one_core if is_modest else self.all_cores, nice=is_modest
-        )
+        file, words = (self.one_core, ["--nice", str(NICE)]) if is_modest else (self.all_cores, [])
+        return self.command("transition", "run", plan_id, *words, log=plan_id, file=file)
 
     def finished(self, child: ChildProcess, what: str) -> None:
         wait_until(lambda: not child.is_running(), 900, what, log_path=child.log_path)
         if child.process.returncode:
             raise SystemExit(f"{what} failed:\n{child.log_path.read_text('utf-8')[-3000:]}")
 
-    def command(self, *words: str, log: str, file: Path | None = None, nice: bool = False) -> ChildProcess:
-        """`foreshard` with these words, as a child with all that it starts."""
-        command = ["nice", "-n", str(NICE)] if nice else []
-        command += [sys.executable, "-m", "foreshard.cli", *words, "--settings", str(file or self.all_cores)]
+    def command(self, *words: str, log: str, file: Path | None = None) -> ChildProcess:
+        """`foreshard` with these words, as a child in a session of its own."""
+        command = [sys.executable, "-m", "foreshard.cli", *words, "--settings", str(file or self.all_cores)]
         child = start(command, self.folder / "logs" / f"{log}.log", self._environment)
         self._children.append(child)
         return child

@@ -146,18 +146,22 @@ def throttle(
 def run(
     plan_id: PlanId = "",
     wait: Annotated[float, typer.Option(help="Seconds to wait while nothing changes.")] = 600.0,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Niceness of this and of its Spark jobs, up to 19.")] = 0,
     settings: SettingsFile = None,
 ) -> None:
     """Carry a plan out from here, with Spark jobs on this machine where copies are needed; says one sentence a step."""
+    from foreshard.local.niceness import give_way
     from foreshard.local.submit import submit
     from foreshard.transition import steps
 
+    if nice:
+        give_way(nice)
     chosen, _, key = _on(settings, plan_id)
     while True:
         done = steps.carry_on(chosen, key.plan_id, key.actor, typer.echo, seconds=wait, wait_seconds=wait)
         if not done.needs_spark:
             break
-        submit(chosen, "warm_up_replicas", ["--plan", key.plan_id])
+        submit(chosen, "warm_up_replicas", ["--plan", key.plan_id], nice=nice)
     if not done.is_over:
         raise ForeshardError(f"nothing changed for {wait:g} s: {done.decision.sentence}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshard.errors import ForeshardError
+from foreshard.local.niceness import lowered
 from foreshard.local.spark import environment, submit_command
 from foreshard.settings import Settings
 
@@ -25,17 +26,22 @@ def submit(
     arguments: Sequence[str],
     log: Path | None = None,
     conf: Mapping[str, str] | None = None,
+    nice: int = 0,
 ) -> dict[str, Any]:
     """Runs the job to its end and returns the JSON object of its last line.
 
-    `conf` is more Spark configuration. What Spark itself prints goes to `log` (default: home/logs/<job>.log).
+    `conf` is more Spark configuration; `nice` above 0 is the job's niceness. What Spark itself prints goes to `log` (default:
+    home/logs/<job>.log).
     Raises ForeshardError with the job's own sentence.
     """
     chosen = [] if settings.path is None else ["--settings", str(settings.path)]
     command = submit_command(settings, job_script(job), [*chosen, *arguments], conf=conf)
+    if nice:
+        command = lowered(command, nice)
     target = log or settings.home / "logs" / f"{job}.log"
     target.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command, env={**os.environ, **environment()}, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **environment()}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, start_new_session=nice > 0)
     target.write_text(done.stderr + done.stdout, "utf-8")
     if done.returncode != 0:
         # spark-submit passes all that the job writes to its own standard output.
