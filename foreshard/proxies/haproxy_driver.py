@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from foreshard.errors import ForeshardError
 from foreshard.gateway.router import Router
-from foreshard.gateway.subscriber import Subscriber
+from foreshard.gateway.subscriber import POLL_SECONDS, Subscriber
 from foreshard.model import NodeState
 from foreshard.proxies.haproxy_changes import Changes, changes
 from foreshard.proxies.haproxy_configuration import ADMIN_SOCKET, BACKENDS, backends, map_files
@@ -73,10 +73,13 @@ class Driver:
         pool_id: str,
         gateway_id: str,
         report: Callable[[str], None] = lambda sentence: print(sentence, file=sys.stderr, flush=True),
+        *,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._folder, self._name, self._report = folder, gateway_id, report
         self._routes = FollowedRoutes()
-        self._subscriber = Subscriber(self._routes, url, pool_id, gateway_id, folder / "last_known_good", report=report)
+        file = folder / "last_known_good"
+        self._subscriber = Subscriber(self._routes, url, pool_id, gateway_id, file, poll_seconds=poll_seconds, report=report)
         self._api = RuntimeApi(folder / ADMIN_SOCKET, folder)
         self._addresses = _Addresses()
         self._stopping = threading.Event()
@@ -94,6 +97,10 @@ class Driver:
                     self._routes.changed.wait(TURN_SECONDS if is_settled else _DRAIN_TURN_SECONDS)
             finally:
                 self._subscriber.stop()
+
+    def look(self) -> None:
+        """What Postgres says is read now, not at the next poll."""
+        self._subscriber.poke()
 
     def stop(self) -> None:
         """Takes no lock: a signal's handler calls it."""
