@@ -15,16 +15,18 @@ from foreshard.routing import store as routing_store
 from foreshard.settings import Settings
 from foreshard.transition import store
 from foreshard.transition.holdings import KEY, Contents, contents, reaches_beyond
+from foreshard.transition.retire import stray_shards
 from foreshard.transition.store import ReplicaRecord
 
 
 @dataclass(frozen=True)
 class NodeScene:
-    """One node. `moving`: shards that open moves bring to it or take from it."""
+    """One node. `strays`: shards of which its table has rows and says nothing. `moving`: those of open moves."""
 
     node_id: str
     state: NodeState
     said: Contents
+    strays: frozenset[int]
     routed: dict[int, Replica]
     known: dict[int, ReplicaRecord]
     moving: frozenset[int]
@@ -32,7 +34,7 @@ class NodeScene:
     @property
     def held(self) -> set[int]:
         """Shards of which the table has anything, whole or not."""
-        return set(self.said.holdings) | set(self.said.copies)
+        return set(self.said.holdings) | set(self.said.copies) | self.strays
 
     @property
     def orphans(self) -> list[int]:
@@ -78,6 +80,7 @@ def look_at_nodes(settings: Settings, url: str) -> list[NodeScene]:
             n.node_id,
             n.state,
             said[n.node_id],
+            frozenset(stray_shards(settings, n.node_id)),
             {r.shard_id: r for r in entries if r.node_id == n.node_id},
             {r.shard_id: r for r in replicas if r.node_id == n.node_id},
             frozenset(m["shard_id"] for m in moves if n.node_id in (m["source"], m["target"])),

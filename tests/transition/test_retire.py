@@ -12,8 +12,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from foreshard.errors import ForeshardError
 from foreshard.lake import log
 from foreshard.settings import Settings
-from foreshard.transition.holdings import Contents, Holding
-from foreshard.transition.retire import compact, drop_shards, holdings_of, narrow_shards
+from foreshard.transition.holdings import Contents, Holding, Progress
+from foreshard.transition.retire import compact, drop_shards, holdings_of, narrow_shards, stray_shards
 
 
 @pytest.fixture
@@ -63,3 +63,16 @@ def test_older_days_go_and_files_are_joined_without_a_change_of_what_is_held(hel
     assert compact(held, "a") == 4
     assert holdings_of(held, "a") == before
     assert DeltaTable(held.table("serving/a")).to_pyarrow_table().num_rows == 5
+
+
+def test_rows_that_no_commit_speaks_of_are_found_and_dropped(held: Settings) -> None:
+    assert stray_shards(held, "a") == []
+    copies = {4: Progress("copy-4", 5, None, date(2026, 1, 1), False, 1, 100)}
+    said = Contents({shard: Holding(5) for shard in (1, 3)}, "source", copies)
+    rows = pa.table({"shard_id": [4, 7], "day": [date(2026, 1, 1)] * 2})
+    words = CommitProperties(custom_metadata={"userMetadata": log.packed(said.metadata(5))})
+    write_deltalake(held.table("serving/a"), rows, mode="append", commit_properties=words)
+    assert stray_shards(held, "a") == [2, 7]
+    drop_shards(held, "a", stray_shards(held, "a"))
+    assert (stray_shards(held, "a"), shards_with_rows(held)) == ([], {1, 3, 4})
+    assert stray_shards(held, "nowhere") == []  # a node without a table
