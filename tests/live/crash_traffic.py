@@ -26,18 +26,6 @@ ENTITIES = tuple(f"e{n}" for n in range(16))
 FIRST_HOUR = datetime(2013, 11, 26, tzinfo=UTC)
 HOURS_A_DAY = 8
 FIRST_DAYS = 3
-_SCHEMA = pa.schema(
-    [
-        ("entity_id", pa.string()),
-        ("service_id", pa.string()),
-        ("operation_id", pa.string()),
-        ("hour", pa.timestamp("us", "UTC")),
-        ("slot", pa.int32()),
-        ("quantity", pa.decimal128(28, 6)),
-        ("events", pa.int64()),
-        ("day", pa.date32()),
-    ]
-)
 Change = list[tuple[str, datetime, int]]  # entity, hour, quantity
 
 
@@ -46,7 +34,9 @@ class Source:
 
     def __init__(self, path: str, slot_bits: int) -> None:
         self.path, self._slot_bits = path, slot_bits
-        self.newest = int(DeltaTable(path).version())  # or the version that is being written
+        table = DeltaTable(path)
+        self._schema = pa.schema(table.schema().to_arrow())
+        self.newest = int(table.version())  # or the version that is being written
         self.hours: list[datetime] = []
         self._lock = threading.Lock()
         self._written: dict[tuple[str, datetime], list[tuple[int, int]]] = defaultdict(list)  # version and quantity
@@ -83,7 +73,7 @@ class Source:
             self.newest = version
             for entity, hour, quantity in rows:
                 self._written[entity, hour].append((version, quantity))
-        table = pa.Table.from_pylist([self._row(*row) for row in rows], schema=_SCHEMA)
+        table = pa.Table.from_pylist([self._row(*row) for row in rows], schema=self._schema)
         saying = CommitProperties(custom_metadata={"userMetadata": log.packed({"drill": version})})
         mode = "append" if predicate is None else "overwrite"
         write_deltalake(self.path, table, mode=mode, predicate=predicate, commit_properties=saying)

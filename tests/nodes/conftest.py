@@ -8,38 +8,24 @@ from pathlib import Path
 
 import pytest
 from written_forecasts import write_forecast
+from written_pools import publish_pool
 
 from foreshard.routing import database as control_plane
-from foreshard.routing import pool, store
 from foreshard.routing.snapshot import Snapshot
-from foreshard.settings import Settings, load
+from foreshard.settings import Settings
 
-TOML = """
-postgres_url = "{url}"
-slot_bits = 2
+MORE = """
 [provisioner]
 kind = "local"
 [watch]
 dead_seconds = 5
-[[nodes]]
-node_id = "a"
-capacity = 10
-[[nodes]]
-node_id = "b"
-capacity = 10
-[[nodes]]
-node_id = "c"
-capacity = 20
 """
 
 
 @pytest.fixture
 def watched(tmp_path: Path, database: str, snapshot: Snapshot) -> Settings:
     """Epoch 1: shards 0 to 3 on (a, b), (b, c), (c, a), (a, c), each forecast at 4 a second."""
-    (tmp_path / "foreshard.toml").write_text(TOML.format(url=database), "utf-8")
-    settings = load(tmp_path / "foreshard.toml")
-    pool.register(database, settings)
-    store.publish(database, snapshot, expected_epoch=0, published_by="test", reason="first layout")
+    settings = publish_pool(tmp_path, database, snapshot, MORE)
     origin = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     write_forecast(settings, origin, dict.fromkeys(range(4), 4.0))
     return settings

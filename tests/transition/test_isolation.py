@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, write_deltalake
+from deltalake import write_deltalake
 from serving_tables import copied_shards, source_shard, write_source
 from tables import version
+from written_forecasts import write_forecast
 
 from foreshard.errors import ForeshardError, Refused
 from foreshard.gateway.routing_table import RoutingTable
@@ -50,27 +50,10 @@ def write_load(settings: Settings, upto: datetime) -> None:
     write_deltalake(settings.table("query_load"), table, partition_by=["day"])
 
 
-def write_forecast(settings: Settings, origin: datetime, means: Mapping[int, float], isolated: Mapping[str, int]) -> None:
+def forecast(settings: Settings, origin: datetime, means: Mapping[int, float], isolated: Mapping[str, int]) -> None:
     """The forecast made at `origin` from 6 o'clock on: these shards' means, 0.5 for all other slots."""
-    times = [origin + timedelta(hours=6 + h) for h in range(6)]
     shards = {slot: 0.5 for slot in range(settings.slots)} | dict(means)
-    rows = [(shard, at, mean) for shard, mean in shards.items() for at in times]
-    table = pa.table(
-        {
-            "shard_id": pa.array([shard for shard, _, _ in rows], pa.int32()),
-            "interval_start": pa.array([at for _, at, _ in rows], pa.timestamp("us", "UTC")),
-            "origin": pa.array([origin] * len(rows), pa.timestamp("us", "UTC")),
-            "mean": [mean for _, _, mean in rows],
-            "spread_own": [0.1 * mean for _, _, mean in rows],
-            "spread_common": pa.array([[0.05 * mean] for _, _, mean in rows], pa.list_(pa.float64())),
-            "origin_day": pa.array([origin.date()] * len(rows), pa.date32()),
-        }
-    )
-    said = {"input_version": 0, "origin": origin.isoformat(), "z": 1.645, "isolated": sorted(isolated.items())}
-    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
-    write_deltalake(
-        settings.table("load_forecast"), table, mode="overwrite", partition_by=["origin_day"], commit_properties=properties
-    )
+    write_forecast(settings, origin, shards, after=6, isolated=isolated, spread_own=0.1, spread_common=0.05)
 
 
 def current(settings: Settings) -> Snapshot:
@@ -104,7 +87,7 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
 
     # Hot: nine tenths of a slot that is forecast at 9 a second; above 0.3 × the mean node of 13.3 a second.
     write_load(settings, ORIGIN)
-    write_forecast(settings, ORIGIN, {slot: 9.0}, {})
+    forecast(settings, ORIGIN, {slot: 9.0}, {})
     problem = placement_problem(settings, url, newest_forecasts(settings))
     (heavy,) = problem.heavy
     assert (heavy.entity_id, heavy.slot, heavy.shard_id, heavy.reserved) == (HOT, slot, None, own)
@@ -142,7 +125,7 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
 
     # Before the next forecast and after it, nothing changes while the load stays.
     for means, isolated in (({slot: 9.0}, {}), ({slot: 0.9, own: 8.1}, {HOT: own})):
-        write_forecast(settings, ORIGIN, means, isolated)
+        forecast(settings, ORIGIN, means, isolated)
         problem = placement_problem(settings, url, newest_forecasts(settings))
         assert {s.shard_id: s.parent for s in problem.shards if s.parent is not None} == {own: slot}
         (heavy,) = problem.heavy
@@ -152,7 +135,7 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
 
     # Cold: below 0.6 × the bound.
     later = ORIGIN + timedelta(days=1)
-    write_forecast(settings, later, {slot: 0.9, own: 0.3}, {HOT: own})
+    forecast(settings, later, {slot: 0.9, own: 0.3}, {HOT: own})
     last = steps.propose(settings)
     document = store.read_plan(url, settings.pool_id, last.plan_id).document
     assert [(i["entity_id"], i["shard_id"], i["ends"]) for i in document["isolations"]] == [(HOT, own, True)]
@@ -189,7 +172,7 @@ def test_a_plan_that_only_ends_an_isolation_is_published(lake: Settings) -> None
         isolated=((HOT, own),),  # without a replica of its own: its slot's serve it
     )
     epochs.publish(url, snapshot, expected_epoch=0, published_by="test", reason="test")
-    write_forecast(settings, ORIGIN, {own: 0.1}, {HOT: own})
+    forecast(settings, ORIGIN, {own: 0.1}, {HOT: own})
     plan = steps.propose(settings)
     assert (plan.moves, plan.needs_approval) == (0, False)
     assert steps.carry_on(settings, plan.plan_id, "test", lambda _: None).is_over

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
-from written_copies import put_shard
+from written_copies import put_shard, serving_rows
+from written_pools import publish_pool
 
 from foreshard.cli import app
 from foreshard.errors import Refused
 from foreshard.model import Layout, Move, MoveKind, Replica
 from foreshard.placement import codec
 from foreshard.routing import database as control_plane
-from foreshard.routing import pool, store
+from foreshard.routing import store
 from foreshard.routing.snapshot import Snapshot
-from foreshard.settings import Settings, load
+from foreshard.settings import Settings
 from foreshard.transition import lease, steps
 from foreshard.transition import store as transitions
 from foreshard.transition.retire import holdings_of
@@ -34,28 +35,12 @@ from foreshard.upkeep.stranded import stranded
 HOUR = datetime(2013, 11, 20, 5, tzinfo=UTC)
 OLD = HOUR - timedelta(days=30)
 FIRST_DAY = date(2013, 11, 19)
-TOML = """
-postgres_url = "{url}"
-slot_bits = 2
-[[nodes]]
-node_id = "a"
-capacity = 10
-[[nodes]]
-node_id = "b"
-capacity = 10
-[[nodes]]
-node_id = "c"
-capacity = 20
-"""
 
 
 @pytest.fixture
 def sound(tmp_path: Path, database: str, snapshot: Snapshot) -> Settings:
     """Every node holds what epoch 1 routes to it: shards 0 to 3 on (a, b), (b, c), (c, a), (a, c)."""
-    (tmp_path / "foreshard.toml").write_text(TOML.format(url=database), "utf-8")
-    settings = load(tmp_path / "foreshard.toml")
-    pool.register(database, settings)
-    store.publish(database, snapshot, expected_epoch=0, published_by="test", reason="first layout")
+    settings = publish_pool(tmp_path, database, snapshot)
     for replica in snapshot.replicas:
         hold(settings, replica.node_id, replica.shard_id)
     return settings
@@ -140,6 +125,15 @@ def test_a_copy_that_nobody_needs_is_dropped_when_asked_and_only_then(sound: Set
     assert records_of(sound, "c") == {1, 2, 3}
     assert found(sound) == []
     assert mend(finding) == "dropped nothing", "a repeat does nothing"
+
+
+def test_rows_that_the_table_does_not_say_it_has_are_dropped(sound: Settings) -> None:
+    before = rows_of(sound, "c")
+    write_deltalake(sound.table("serving/c"), serving_rows(0, [("AA1", HOUR, "1", 1)]), mode="append")
+    finding = one(sound)
+    assert (finding.what, finding.where) == ("copies that nothing routes to and no move needs: shards 0", "c")
+    assert mend(finding) == "dropped shards 0"
+    assert (rows_of(sound, "c"), found(sound)) == (before, [])
 
 
 @pytest.mark.parametrize(
