@@ -33,8 +33,7 @@ def warm_up(spark: SparkSession, settings: Settings, url: str, plan_id: str, iso
     """Copies, catches up and verifies the plan's current wave; safe to repeat after a kill at any point.
 
     `isolated`: entity → its own shard, also of those that the plan isolates: all that `entity_shards.known` has. Returns what
-    was verified. Refused if the plan is not to be carried out and not done; ForeshardError naming the first move that could not
-    be copied.
+    was verified. Refused if the plan is not to be carried out; ForeshardError naming the first move that could not be copied.
     """
     USAGE_HOURLY.ensure(spark, settings)
     with controlling(settings, url, plan_id, ACTOR, wait_seconds=3 * LEASE_SECONDS) as hold:
@@ -45,8 +44,7 @@ def warm_up(spark: SparkSession, settings: Settings, url: str, plan_id: str, iso
             only=NEEDS_SPARK | {Act.ADVANCE, Act.WAIT},
             spark_step=spark_step_of(spark, isolated),
         )
-    # Done by another run while this job waited for its turn: nothing is left to do, and nothing is wrong.
-    if last.decision.act is Act.STOP and store.read_plan(url, settings.pool_id, plan_id).state != "done":
+    if last.decision.act is Act.STOP:
         raise Refused(last.decision.sentence)
     moves = [m for m in store.read_moves(url, settings.pool_id, plan_id) if m.kind in COPIED_KINDS]
     failed = next((m for m in moves if m.state == MoveState.FAILED.value), None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import runpy
 import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +37,7 @@ pytestmark = pytest.mark.spark
 DAY = datetime(2013, 11, 26, tzinfo=UTC)
 HOT_SINCE = date(2013, 11, 28)
 ENTITIES = [f"e{n}" for n in range(24)]
+JOB = Path(__file__).resolve().parents[2] / "spark_jobs" / "warm_up_replicas.py"
 ROWS = [(entity, DAY + timedelta(days=d, hours=n % 5), 10 * d + n) for d in range(3) for n, entity in enumerate(ENTITIES)]
 
 
@@ -70,6 +74,8 @@ def test_a_pool_begins_from_nothing_with_an_epoch_of_empty_copies(spark: Any, mo
     assert_copies_equal_source(settings)
     with pytest.raises(Refused, match="only an approved plan"):
         warm_up(spark, settings, url, plan.plan_id, {})
+    late = runpy.run_path(str(JOB))["work"](spark, settings, argparse.Namespace(plan=plan.plan_id))
+    assert "is done" in late["next"], "a job that comes after another run has ended the plan does not fail"
 
 
 def test_copies_follow_their_source(spark: Any, module_lake: Settings) -> None:
@@ -108,7 +114,7 @@ def test_tampering_with_a_copy_is_found_and_named(spark: Any, module_lake: Setti
     settings = module_lake
     at = version(settings, "usage_hourly")
     coverage = {n.node_id: dict.fromkeys(holdings_of(settings, n.node_id)) for n in settings.nodes}
-    outcome = verify(spark, settings, coverage, at, {})
+    outcome = verify(settings, coverage, at, {})
     assert not outcome.mismatches
     assert sum(outcome.rows.values()) == 2 * len(ROWS)
 
@@ -125,7 +131,7 @@ def test_tampering_with_a_copy_is_found_and_named(spark: Any, module_lake: Setti
     schema = added.to_pyarrow_table().schema
     write_deltalake(added, added.to_pyarrow_table().from_pylist([one | {"service_id": "other"}], schema=schema), mode="append")
 
-    wrong = verify(spark, settings, coverage, at, {}).mismatches
+    wrong = verify(settings, coverage, at, {}).mismatches
     assert [(m.node_id, m.shard_id, m.day) for m in wrong] == [
         ("a", shard_a, row_a[4]),
         ("b", shard_b, row_b[4]),
@@ -136,7 +142,7 @@ def test_tampering_with_a_copy_is_found_and_named(spark: Any, module_lake: Setti
     assert wrong[2].copied_rows == wrong[2].source_rows + 1
     for table, undo in zip((flipped, removed, added), versions, strict=True):
         table.restore(undo)
-    assert not verify(spark, settings, coverage, at, {}).mismatches
+    assert not verify(settings, coverage, at, {}).mismatches
 
 
 def _only(shard: int, row: tuple[Any, ...]) -> str:
