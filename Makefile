@@ -29,9 +29,10 @@ benchmark-forecast: ## forecasts beside their rivals, on drawn series or on M4=f
 benchmark-placement: setup ## plans and rankings beside rivals, bounds and exact optima, on drawn pools
 	@$(BIN)/python -m benchmarks.placement $(if $(OUT),--out $(OUT)) $(ARGS)
 
-# Larger: make benchmark-transition ARGS='--rows 5000000' OUT=figures.json
-benchmark-transition: setup ## copies and verifications of replicas beside bare Spark, on a drawn source
+# Larger: make benchmark-transition ARGS='--rows 5000000' OUT=figures.json; reads: READ_ARGS='--rate 80' READ_OUT=reads.json
+benchmark-transition: setup ## copies and verifications beside bare Spark, and read latency while shards move, on drawn sources
 	@$(BIN)/python -m benchmarks.transition $(if $(OUT),--out $(OUT)) $(ARGS)
+	@$(BIN)/python -m benchmarks.read_latency $(if $(READ_OUT),--out $(READ_OUT)) $(READ_ARGS)
 
 servers: setup ## HAProxy and etcd, which the live tests run, if they are missing
 	@scripts/servers.sh
