@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from foreshard.errors import ForeshardError
+from foreshard.gateway_settings import GatewaySettings, check_gateway
 from foreshard.input_settings import InputsSettings, check_inputs
 from foreshard.model import Node, Policy
 from foreshard.nodes.provisioner_settings import ProvisionerSettings, WatchSettings, check_nodes
@@ -142,6 +143,7 @@ class Settings:
     transition: TransitionSettings = field(default_factory=TransitionSettings)
     provisioner: ProvisionerSettings = field(default_factory=ProvisionerSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
     path: Path | None = None  # where these settings were read from
 
     def table(self, name: str) -> str:
@@ -208,6 +210,7 @@ def _check(settings: Settings, origin: str) -> None:
     check_transition(settings.transition, origin)
     check_nodes(settings.provisioner, settings.watch, origin)
     check_inputs(settings.input, origin)
+    check_gateway(settings.gateway, origin)
 
 
 def _check_upkeep(settings: Settings, origin: str) -> None:
@@ -270,5 +273,8 @@ def _complete(settings: Settings, base: Path, file: Path | None) -> Settings:
     forecast = replace(settings.forecast, events=events)
     secret = settings.provisioner.secret_file
     provisioner = replace(settings.provisioner, secret_file=secret and str((base / secret).resolve()))
+    keys = settings.gateway.keys_file
+    gateway = replace(settings.gateway, keys_file=keys and str((base / keys).resolve()))
     lake, landing = rooted(settings.lake, "lake"), rooted(settings.landing, "landing")
-    return replace(settings, home=home, lake=lake, landing=landing, forecast=forecast, provisioner=provisioner, path=file)
+    changed = replace(settings, forecast=forecast, provisioner=provisioner, gateway=gateway)
+    return replace(changed, home=home, lake=lake, landing=landing, path=file)

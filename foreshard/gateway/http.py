@@ -6,7 +6,8 @@ import math
 import re
 import signal
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 
 import uvicorn
@@ -14,6 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from foreshard.errors import ForeshardError
+from foreshard.gateway.limits import Guard, protocol_for
+from foreshard.gateway_settings import GatewaySettings
 
 SHARD = "X-Foreshard-Shard"
 MINIMUM_VERSION = "X-Foreshard-Minimum-Version"
@@ -26,6 +29,7 @@ TOKEN = "X-Foreshard-Token"
 CLASS = "X-Foreshard-Class"
 WAIT = "X-Foreshard-Wait"
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_MINE = re.compile(r"not-mine; epoch=(\d{1,18})")
 
 
@@ -53,36 +57,66 @@ def address(bound: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says so when it is asked to stop, which is before the requests in hand are finished."""
+    """Says so when it is asked to stop, answers on for `drain_seconds`, then finishes the requests in hand."""
 
-    def __init__(self, config: uvicorn.Config, asked_to_stop: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, asked_to_stop: Callable[[], None], drain_seconds: float) -> None:
         super().__init__(config)
-        self._asked_to_stop = asked_to_stop
+        self._asked_to_stop, self._drain_seconds = asked_to_stop, drain_seconds
+        self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._asked_to_stop()
+        if self._stop_at is None and self._drain_seconds:
+            self._stop_at = time.monotonic() + self._drain_seconds
+            return
         super().handle_exit(sig, frame)
 
+    async def on_tick(self, counter: int) -> bool:
+        if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
-def serve(app: ASGIApp, bound: socket.socket, asked_to_stop: Callable[[], None] = lambda: None) -> None:
-    """Answers until TERM or INT, then finishes the requests in hand and returns. For the main thread.
 
-    `asked_to_stop` is called inside the signal's handler: it must not take a lock.
+def serve(
+    app: ASGIApp,
+    bound: socket.socket,
+    asked_to_stop: Callable[[], None] = lambda: None,
+    limits: GatewaySettings | None = None,
+) -> None:
+    """Answers until TERM or INT, goes on for the limits' `drain_seconds`, finishes the requests in hand and returns.
+
+    For the main thread. A second signal ends the draining. `asked_to_stop` is called inside the signal's handler: it must
+    not take a lock.
     """
     # uvicorn raises the signal again when it is done: without these the process would then die of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    limits = limits or GatewaySettings()
+    guard = Guard(app, limits.most_requests)
+
+    def going() -> None:
+        guard.is_draining = True
+        asked_to_stop()
+
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10, server_header=False
+        guard,
+        http=protocol_for(limits),
+        ws="none",
+        # Below: a line for each request that cannot be understood, as many as somebody cares to send.
+        log_level="error",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=10,
+        server_header=False,
     )
-    _Server(config, asked_to_stop).run(sockets=[bound])
+    _Server(config, going, limits.drain_seconds).run(sockets=[bound])
 
 
 def error(status: int, sentence: str, retry_after: float | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """An error that a caller reads: one sentence, and in how many whole seconds to come again."""
     found = dict(headers or {})
     if retry_after is not None:
-        found["Retry-After"] = str(max(1, round(retry_after)))
+        found["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return JSONResponse({"error": sentence}, status, found)
 
 
@@ -115,11 +149,16 @@ def applied_version(headers: Mapping[str, str]) -> int | None:
     return None if version is None else int(version)
 
 
-def metrics(values: Mapping[str, float]) -> Response:
-    """Prometheus text; a name may carry labels, for example `foreshard_in_flight{node="a"}`."""
+def header_text(text: str) -> str:
+    """The text as a header's value: on one line, of characters that every reader understands."""
+    return _CONTROL.sub(" ", text.encode("ascii", "replace").decode())[:1000]
+
+
+def metrics(values: Mapping[str, float], more: Iterable[str] = ()) -> Response:
+    """Prometheus text; a name may carry labels, for example `foreshard_in_flight{node="a"}`. `more`: whole lines."""
     lines: list[str] = []
     for name, value in values.items():
         family = name.partition("{")[0]
         declared = f"# TYPE {family} {'counter' if family.endswith('_total') else 'gauge'}"
         lines += [*([] if declared in lines else [declared]), f"{name} {value:g}"]
-    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+    return PlainTextResponse("\n".join((*lines, *more)) + "\n", media_type="text/plain; version=0.0.4")

@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import psycopg2
@@ -21,13 +22,15 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from foreshard.errors import ForeshardError
-from foreshard.gateway import http, query, transfers
+from foreshard.gateway import http, openapi, operations, query, transfers
+from foreshard.gateway.keys import STANDARD
+from foreshard.gateway.latency_histogram import LatencyHistogram
 from foreshard.gateway.load_meter import LoadMeter
-from foreshard.gateway.query import BadQuery
+from foreshard.gateway.query import BadQuery, Query
 from foreshard.gateway.serving_copy import Behind, NotMine, Row, ServingCopy, follow
+from foreshard.gateway_settings import CLASS_NAME
 from foreshard.local.postgres import resolve_url
 from foreshard.routing import pool, store
 from foreshard.settings import Settings
@@ -50,23 +53,23 @@ class Pipeline:
         self._epoch = 0  # as last heard from Postgres
         self._incarnation = uuid.uuid4().hex
         self._asked_to_stop = False
+        self._is_warm = False
+        self._latencies = LatencyHistogram("foreshard_pipeline_query_seconds")
         self._stopping, self._due = threading.Event(), threading.Event()  # `due`: a heartbeat
-        following = (self._copy, self._stopping, POLL_SECONDS, _report, self._due.set)
+        following = (self._copy, self._stopping, POLL_SECONDS, _report, self._followed)
         self._threads = [
             threading.Thread(target=follow, args=following, daemon=True),
             threading.Thread(target=self._beat, name="heartbeat", daemon=True),
         ]
 
     def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/v1/usage", self._usage),
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
-            ],
-            lifespan=self._lifespan,
-        )
+        endpoints: dict[str, openapi.Endpoint] = {
+            "usage": self._usage,
+            "healthz": self._healthz,
+            "readyz": self._readyz,
+            "metrics": self._metrics,
+        }
+        return openapi.application("foreshard pipeline", operations.PIPELINE, endpoints, self._lifespan)
 
     def asked_to_stop(self) -> None:
         """From now on no move may bring anything here. Takes no lock: a signal's handler calls it."""
@@ -85,13 +88,17 @@ class Pipeline:
         self._copy.close()
 
     async def _usage(self, request: Request) -> Response:
+        begin = time.monotonic()
         response = await run_in_threadpool(self._answer, request)
         self._answers[response.status_code] += 1
+        query_class = request.headers.get(http.CLASS, STANDARD)
+        known = query_class if CLASS_NAME.fullmatch(query_class) else "none"
+        self._latencies.observe(known, response.status_code, time.monotonic() - begin)
         return response
 
     def _answer(self, request: Request) -> Response:
         try:
-            asked, granularity = query.from_parameters(request.query_params, request.headers.get(http.CLASS, "standard"))
+            asked, granularity = query.from_parameters(request.query_params, request.headers.get(http.CLASS, STANDARD))
             shard_id = _whole(request, http.SHARD)
             minimum_version = _whole(request, http.MINIMUM_VERSION)
             if shard_id is None:
@@ -117,8 +124,10 @@ class Pipeline:
         return JSONResponse({"node_id": self._node_id})
 
     async def _readyz(self, request: Request) -> Response:
-        if not self._copy.is_known:
+        if not self._is_warm:
             return http.error(503, "the serving table is still being loaded; come again", 1)
+        if self._asked_to_stop:
+            return http.error(503, "this pipeline was asked to stop; ask another", 1)
         shards = {str(shard): version for shard, version in sorted(self._copy.applied_versions.items())}
         return JSONResponse({"node_id": self._node_id, "table_version": self._copy.version, "shards": shards})
 
@@ -131,8 +140,22 @@ class Pipeline:
                 "foreshard_pipeline_shards": len(self._copy.applied_versions),
                 "foreshard_pipeline_table_version": self._copy.version,
                 "foreshard_pipeline_epoch": self._epoch,
-            }
+            },
+            self._latencies.lines(),
         )
+
+    def _followed(self) -> None:
+        """Other shards are held than before: the next heartbeat is due. At the first time each is asked once.
+
+        The rows are in memory by then; what remains is what a database does at its first queries.
+        """
+        self._due.set()
+        if not self._is_warm:
+            # A time that hot replicas cover too.
+            nobody = Query(" ", " ", " ", datetime(9998, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+            for shard_id in self._copy.applied_versions:
+                self._copy.usage(shard_id, nobody, "hour", None)
+            self._is_warm = True
 
     def _beat(self) -> None:
         """Says where this node is, its load and its versions; queries go on whether Postgres answers or not."""
@@ -189,7 +212,7 @@ def run_pipeline(
     declared = next((n.url for n in settings.nodes if n.node_id == node_id), "")
     announce(f"pipeline {node_id} listens on {http.address(bound)}")
     pipeline = Pipeline(settings, node_id, declared or http.address(bound))
-    http.serve(pipeline.app(), bound, pipeline.asked_to_stop)
+    http.serve(pipeline.app(), bound, pipeline.asked_to_stop, settings.gateway)
 
 
 def as_json(rows: list[Row]) -> str:

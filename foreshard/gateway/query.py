@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from foreshard.errors import ForeshardError
+from foreshard.gateway_settings import CLASS_NAME
 
 GRANULARITIES = ("hour", "day", "total")
 LONGEST_NAME = 512
-_CLASS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+WAIT_SECONDS = 2.0
+LONGEST_WAIT_SECONDS = 30.0
+_NUMBER = re.compile(r"[0-9.eE+-]{1,40}")
 
 
 class BadQuery(ForeshardError):
@@ -32,14 +35,14 @@ class Query:
 
 def from_parameters(parameters: Mapping[str, str], query_class: str) -> tuple[Query, str]:
     """The query and its granularity (`hour`, `day` or `total`); raises BadQuery naming the parameter."""
-    names = [_name(parameters, field) for field in ("entity_id", "service_id", "operation_id")]
+    names = [name(parameters, field) for field in ("entity_id", "service_id", "operation_id")]
     start, end = instant("start", parameters.get("start", "")), instant("end", parameters.get("end", ""))
     if start >= end:
         raise BadQuery(f"start must be before end, but {start.isoformat()} is not before {end.isoformat()}")
     granularity = parameters.get("granularity", "hour")
     if granularity not in GRANULARITIES:
         raise BadQuery(f"granularity must be hour, day or total, not {granularity[:40]!r}")
-    if not _CLASS.fullmatch(query_class):
+    if not CLASS_NAME.fullmatch(query_class):
         raise BadQuery("the query class must be 1 to 64 letters, digits, dots, dashes or underscores")
     return Query(names[0], names[1], names[2], start, end, query_class), granularity
 
@@ -55,8 +58,23 @@ def instant(field: str, text: str) -> datetime:
     return value
 
 
-def _name(parameters: Mapping[str, str], field: str) -> str:
+def wait_seconds(text: str | None) -> float:
+    """How long a query may wait for the write that its token names; raises BadQuery."""
+    if text is None:
+        return WAIT_SECONDS
+    try:
+        seconds = float(text) if _NUMBER.fullmatch(text) else -1.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:
+        raise BadQuery(f"wait must be 0 to {LONGEST_WAIT_SECONDS:g} seconds, not {text[:40]!r}")
+    return seconds
+
+
+def name(parameters: Mapping[str, str], field: str) -> str:
+    """The parameter's value; raises BadQuery if it is missing, blank or too long."""
     value = parameters.get(field, "")
-    if not value.strip() or len(value) > LONGEST_NAME:
-        raise BadQuery(f"{field} must be given, with 1 to {LONGEST_NAME} characters")
+    # Postgres, where entities may come to stand, has no text with a zero character.
+    if not value.strip() or len(value) > LONGEST_NAME or "\0" in value:
+        raise BadQuery(f"{field} must be given, with 1 to {LONGEST_NAME} characters, none of them zero")
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -13,35 +13,42 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from foreshard.errors import ForeshardError, Refused
-from foreshard.gateway import http, query, tokens
-from foreshard.gateway.decision import Decision, Verdict
+from foreshard.gateway import batch, http, openapi, operations, query, tokens
+from foreshard.gateway.admission import Admission
+from foreshard.gateway.answering import NO_NODE, PENDING, Answering, sentence
 from foreshard.gateway.dispatch import Answer, Dispatcher
+from foreshard.gateway.keys import Keys, NoKey, key_in
+from foreshard.gateway.latency_histogram import LatencyHistogram
+from foreshard.gateway.limits import BodyRefused, read_body
 from foreshard.gateway.mirror import Mirror
+from foreshard.gateway.pipeline_client import PipelineClient
+from foreshard.gateway.pool_load import PoolLoad
 from foreshard.gateway.query import BadQuery, Query
 from foreshard.gateway.query_log import QueryLog
 from foreshard.gateway.router import Router
 from foreshard.gateway.shadow_tally import ShadowTally
 from foreshard.gateway.subscriber import Subscriber
 from foreshard.gateway.writes import LARGEST_BODY, NotJson, Writes
+from foreshard.gateway_settings import CLASS_NAME
 from foreshard.local.postgres import resolve_url
+from foreshard.routing import database
 from foreshard.settings import Settings
 
-WAIT_SECONDS = 2.0
-LONGEST_WAIT_SECONDS = 30.0
-# What the record of a query that no node answered has for its node: the log's fields are never blank.
-NO_NODE = "none"
-_PENDING = -1
+_CLOSE = {"Connection": "close"}
+# The class of answers to whoever could not be told to be in one.
+_NO_CLASS = "none"
 
 
 class Gateway:
-    """Everything of one gateway process; `start` and `stop` run its background threads."""
+    """Everything of one gateway process; its application's lifespan starts and stops the background threads."""
 
     def __init__(self, settings: Settings, gateway_id: str, clock: Callable[[], datetime]) -> None:
-        self._settings, self._gateway_id, self._clock = settings, gateway_id, clock
-        self._log = QueryLog(settings.landing_folder("query_record"), gateway_id, clock=clock)
+        """Raises ForeshardError if the keys, the token secret or the query log's folder cannot be used."""
+        self._settings, self._limits, self._gateway_id, self._clock = settings, settings.gateway, gateway_id, clock
+        self._keys = Keys(self._limits.classes, self._limits.keys_file)
+        log = self._log = QueryLog(settings.landing_folder("query_record"), gateway_id, clock=clock)
 
         def url() -> str:
             return resolve_url(settings)
@@ -51,83 +58,111 @@ class Gateway:
         self._router = Router(operation_cost=settings.operation_cost)
         file = settings.home / "gateway" / gateway_id / "last_known_good"
         self._shadows = ShadowTally(settings.pool_id, gateway_id, self._router.is_shadowed)
-        self._subscriber = Subscriber(self._router, url, settings.pool_id, gateway_id, file, each_turn=self._shadows.write)
-        self._client = httpx.AsyncClient(
+        self._subscriber = Subscriber(self._router, url, settings.pool_id, gateway_id, file, each_turn=self._each_turn)
+        # The mirror's alone: nobody waits for what it asks.
+        self._mirror_client = httpx.AsyncClient(
             timeout=httpx.Timeout(10.0, connect=1.0),
             # Pipelines close a connection that was idle for 5 seconds: one that is given up before is never closed in use.
             limits=httpx.Limits(max_connections=400, max_keepalive_connections=200, keepalive_expiry=4.0),
             trust_env=False,  # a proxy of the environment is not between a gateway and its pipelines
         )
-        self._mirror = Mirror(self._router, self._client, self._shadows)
-        self._dispatcher = Dispatcher(self._router, self._client, self._subscriber.poke, clock, self._mirror)
+        self._mirror = Mirror(self._router, self._mirror_client, self._shadows)
+        self._client = PipelineClient()
+        self._pool_load = PoolLoad()
+        poke, reported = self._subscriber.poke, self._pool_load.reported
+        dispatcher = Dispatcher(self._router, self._client, poke, clock, self._mirror, reported)
+        classes, cost = self._limits.classes, settings.operation_cost
+        admission = Admission(classes, time.monotonic()) if classes else None
+        self._answering = Answering(self._router, dispatcher, log, self._pool_load, admission, cost, clock)
         self._answers: Counter[int] = Counter()
-        self._seconds = 0.0
+        self._latencies = LatencyHistogram("foreshard_gateway_query_seconds")
+        self._is_stopping = False
 
     def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/v1/usage", self._usage),
-                Route("/v1/usage-records", self._write, methods=["POST"]),
-                Route("/v1/routes", self._routes),
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
-            ],
-            lifespan=self._lifespan,
-        )
+        endpoints: dict[str, openapi.Endpoint] = {
+            "usage": self._usage,
+            "usage_batch": self._usage_batch,
+            "write": self._write,
+            "routes": self._routes,
+            "healthz": self._healthz,
+            "readyz": self._readyz,
+            "metrics": self._metrics,
+        }
+        with_keys = not self._keys.is_open
+        return openapi.application("foreshard gateway", operations.GATEWAY, endpoints, self._lifespan, has_keys=with_keys)
+
+    def asked_to_stop(self) -> None:
+        """From now on it says that it is not ready. Takes no lock: a signal's handler calls it."""
+        self._is_stopping = True
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         await asyncio.to_thread(self._subscriber.start)
         yield
+        # The requests in hand are finished by now: only then is the lease given up.
         await self._mirror.close()
         await asyncio.to_thread(self._subscriber.stop)
-        await self._client.aclose()
+        await self._client.close()
+        await self._mirror_client.aclose()
         await asyncio.to_thread(self._log.close)
 
+    def _each_turn(self, url: str) -> None:
+        self._shadows.write(url)
+        if self._limits.classes:
+            self._pool_load.gateways = database.query(url, "count_gateways", {"pool_id": self._settings.pool_id})[0]["gateways"]
+
     async def _usage(self, request: Request) -> Response:
-        begin, event_time = time.monotonic(), self._clock()
+        came = self._answering.arrival()
+        query_class = _NO_CLASS
         try:
-            asked, granularity = query.from_parameters(request.query_params, request.headers.get(http.CLASS, "standard"))
-            deadline = begin + _wait(request)
-            minimum_version = await self._minimum_version(request, deadline)
-        except BadQuery as error:
-            return self._counted(http.error(400, str(error)))
-        except Refused as error:
-            return self._counted(http.error(403, str(error)))
+            query_class = self._class(request)
+            asked, granularity = query.from_parameters(request.query_params, query_class)
+            deadline = came.begin + _wait(request)
+            version = await self._minimum_version(request, deadline)
+            response = _response(await self._answering.answer(asked, granularity, version, deadline, came))
         except ForeshardError as error:
-            return self._counted(http.error(503, f"the token cannot be checked now: {error}", 1))
-        if minimum_version == _PENDING:
-            table = self._router.table
-            waits = Decision(Verdict.BEHIND, table.shard_of(asked.entity_id) if table else -1, self._router.epoch)
-            answer = Answer(425, b"", waits, "the write that the token names is not applied yet", retry_after=1)
-        else:
-            answer = await self._dispatcher.ask(asked, _parameters(asked, granularity), minimum_version, deadline)
-        seconds = time.monotonic() - begin
-        self._seconds += seconds
-        self._log.write(_record(asked, event_time, seconds, answer))
-        return self._counted(_response(answer))
+            response = _refusal(error)
+        return self._counted(response, query_class, came.begin)
+
+    async def _usage_batch(self, request: Request) -> Response:
+        came = self._answering.arrival()
+        query_class = _NO_CLASS
+        try:
+            query_class = self._class(request)
+            body = await read_body(request, batch.LARGEST_BODY, self._limits.body_seconds)
+            queries = batch.parse(body, self._limits.batch_queries)
+            deadline = came.begin + _wait(request)
+            version = await self._minimum_version(request, deadline)
+
+            async def ask(asked: Query, granularity: str) -> Answer:
+                each = self._answering.arrival()
+                answer = await self._answering.answer(asked, granularity, version, deadline, each)
+                self._observe(answer.status, query_class, each.begin)
+                return answer
+
+            found = await batch.answer(queries, query_class, ask, sentence)
+        except ForeshardError as error:
+            return self._counted(_refusal(error), query_class, came.begin)
+        return Response(found, media_type=openapi.JSON)
+
+    def _class(self, request: Request) -> str:
+        return self._keys.class_of(key_in(request.headers), request.headers.get(http.CLASS))
 
     async def _minimum_version(self, request: Request, deadline: float) -> int | None:
-        """The version that the request's token asks for, _PENDING if its write is not applied by the deadline."""
+        """The version that the request's token asks for, PENDING if its write is not applied by the deadline."""
         token = request.headers.get(http.TOKEN) or request.query_params.get("token")
         if not token:
             return None
         version = await self._writes.resolve(token, deadline)
-        return _PENDING if version is None else version
+        return PENDING if version is None else version
 
     async def _write(self, request: Request) -> Response:
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > LARGEST_BODY:
-                return http.error(413, f"a body may have {LARGEST_BODY >> 20} MiB; send the records in several")
         try:
-            landed = await asyncio.to_thread(self._writes.land, bytes(body))
-        except NotJson as error:
-            return http.error(400, str(error))
+            self._class(request)
+            body = await read_body(request, LARGEST_BODY, self._limits.body_seconds)
+            landed = await asyncio.to_thread(self._writes.land, body)
         except ForeshardError as error:
-            return http.error(503, str(error), 1)
+            return _refusal(error)
         return JSONResponse(
             {"token": landed.token, "file_name": landed.file_name, "rows": landed.rows}, 202, {http.TOKEN: landed.token}
         )
@@ -135,14 +170,13 @@ class Gateway:
     async def _routes(self, request: Request) -> Response:
         """How a query of this entity would be routed now; `start` narrows it to replicas that reach back so far."""
         parameters, now = request.query_params, self._clock()
-        entity_id = parameters.get("entity_id", "")
         table = self._router.table
         try:
+            self._class(request)
             start = query.instant("start", parameters["start"]) if "start" in parameters else now
-        except BadQuery as error:
-            return http.error(400, str(error))
-        if not entity_id:
-            return http.error(400, "entity_id must be given")
+            entity_id = query.name(parameters, "entity_id")
+        except ForeshardError as error:
+            return _refusal(error)
         if table is None:
             return http.error(503, "no epoch has been published or adopted yet", 1)
         asked = Query(entity_id, parameters.get("service_id", ""), parameters.get("operation_id", ""), start, now)
@@ -162,6 +196,8 @@ class Gateway:
     async def _readyz(self, request: Request) -> Response:
         if not self._router.epoch:
             return http.error(503, "no epoch has been published or adopted yet", 1)
+        if self._is_stopping:
+            return http.error(503, "this gateway was asked to stop; ask another", 1)
         staleness = round(self._subscriber.staleness_seconds, 3)
         return JSONResponse({"gateway_id": self._gateway_id, "epoch": self._router.epoch, "staleness_seconds": staleness})
 
@@ -174,17 +210,23 @@ class Gateway:
                 **answers,
                 **shadows,
                 **({} if desired is None else {"foreshard_pool_desired_nodes": float(desired)}),
-                "foreshard_gateway_query_seconds_total": self._seconds,
+                "foreshard_gateway_query_seconds_total": self._answering.seconds,
                 "foreshard_gateway_epoch": self._router.epoch,
                 "foreshard_gateway_staleness_seconds": self._subscriber.staleness_seconds,
                 "foreshard_gateway_query_records_total": self._log.written,
                 "foreshard_gateway_query_records_dropped_total": self._log.dropped,
-            }
+            },
+            self._latencies.lines(),
         )
 
-    def _counted(self, response: Response) -> Response:
-        self._answers[response.status_code] += 1
+    def _counted(self, response: Response, query_class: str, begin: float) -> Response:
+        self._observe(response.status_code, query_class, begin)
         return response
+
+    def _observe(self, status: int, query_class: str, begin: float) -> None:
+        self._answers[status] += 1
+        known = query_class if CLASS_NAME.fullmatch(query_class) else _NO_CLASS
+        self._latencies.observe(known, status, time.monotonic() - begin)
 
 
 def run_gateway(
@@ -204,69 +246,33 @@ def run_gateway(
     bound = http.listen(host, port)
     gateway = Gateway(settings, gateway_id, lambda: datetime.now(UTC) + offset)
     announce(f"gateway {gateway_id} listens on {http.address(bound)}")
-    http.serve(gateway.app(), bound)
-
-
-def _parameters(asked: Query, granularity: str) -> Mapping[str, str]:
-    return {
-        "entity_id": asked.entity_id,
-        "service_id": asked.service_id,
-        "operation_id": asked.operation_id,
-        "start": _iso(asked.range_start),
-        "end": _iso(asked.range_end),
-        "granularity": granularity,
-    }
-
-
-def _record(asked: Query, event_time: datetime, seconds: float, answer: Answer) -> dict[str, object]:
-    decision = answer.decision
-    return {
-        "entity_id": asked.entity_id,
-        "service_id": asked.service_id,
-        "operation_id": asked.operation_id,
-        "range_start": _iso(asked.range_start),
-        "range_end": _iso(asked.range_end),
-        "query_class": asked.query_class,
-        "event_time": _iso(event_time),
-        "candidates": [{"node_id": c.node_id, "score": c.score} for c in decision.candidates],
-        "node_id": decision.node_id or NO_NODE,
-        "predicted_load": decision.predicted_load,
-        "epoch": decision.epoch,
-        "reason": answer.reason,
-        "latency_ms": round(seconds * 1000, 3),
-        "bytes": len(answer.body),
-        "status": answer.status,
-        "load_after": answer.load_after,
-    }
+    http.serve(gateway.app(), bound, gateway.asked_to_stop, settings.gateway)
 
 
 def _response(answer: Answer) -> Response:
     decision = answer.decision
-    headers = {http.EPOCH: str(decision.epoch), http.NODE: decision.node_id or NO_NODE, http.REASON: _header(answer.reason)}
-    if answer.status == 425:
-        return http.error(425, f"the write cannot be read yet: {answer.reason}", answer.retry_after, headers)
-    if answer.status == 503:
-        return http.error(503, f"no pipeline can answer now: {answer.reason}", answer.retry_after, headers)
-    return Response(answer.body, answer.status, headers, "application/json")
+    headers = {
+        http.EPOCH: str(decision.epoch),
+        http.NODE: decision.node_id or NO_NODE,
+        http.REASON: http.header_text(answer.reason),
+    }
+    if answer.status != 200:
+        return http.error(answer.status, sentence(answer), answer.retry_after, headers)
+    return Response(answer.body, 200, headers, openapi.JSON)
+
+
+def _refusal(error: ForeshardError) -> Response:
+    """What a request is told that was not answered for its own fault, or because something is gone that it needs."""
+    if isinstance(error, NoKey):
+        return http.error(401, str(error), headers={"WWW-Authenticate": "Bearer", **_CLOSE})
+    if isinstance(error, (BadQuery, NotJson)):
+        return http.error(400, str(error))
+    if isinstance(error, BodyRefused):
+        return http.error(error.status, str(error), headers=_CLOSE)
+    if isinstance(error, Refused):
+        return http.error(403, str(error))
+    return http.error(503, str(error), 1)
 
 
 def _wait(request: Request) -> float:
-    text = request.headers.get(http.WAIT) or request.query_params.get("wait")
-    if text is None:
-        return WAIT_SECONDS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= LONGEST_WAIT_SECONDS:
-        raise BadQuery(f"wait must be 0 to {LONGEST_WAIT_SECONDS:g} seconds, not {text[:40]!r}")
-    return seconds
-
-
-def _header(text: str) -> str:
-    """Header values are Latin-1 on one line."""
-    return text.encode("ascii", "replace").decode().replace("\n", " ")[:1000]
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return query.wait_seconds(request.headers.get(http.WAIT) or request.query_params.get("wait"))
