@@ -13,7 +13,7 @@ from foreshard.routing.invariants import enough_full_replicas
 def layout_summary(
     replicas: Iterable[Replica], nodes: Iterable[Node], policy: Policy, slots: int, now: Mapping[int, int] | None = None
 ) -> pd.DataFrame:
-    """Per shard: how many full replicas on live nodes it lacks, its lowest weight and how far its weights are from 1.
+    """Per shard: the full replicas on live nodes that it lacks, its lowest and highest weight, how far its weights are from 1.
 
     Every slot has a row, whether or not it has replicas; an isolated entity's shard leans on its slot's full replicas. `now`:
     slot → full replicas in the epoch that a step of a plan replaces, see `invariants.enough_full_replicas`.
@@ -31,6 +31,7 @@ def layout_summary(
                 "shard_id": shard_id,
                 "missing_full_replicas": max(needed - full, 0) if shard_id < slots else 0,
                 "lowest_weight": min((r.weight for r in own), default=0.0),
+                "highest_weight": max((r.weight for r in own), default=0.0),
                 "weight_error": abs(sum(r.weight for r in own) - 1.0),
             }
         )

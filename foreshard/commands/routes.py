@@ -74,9 +74,9 @@ def history(limit: int = 20, settings: SettingsFile = None, as_json: AsJson = Fa
 
 @app.command()
 def rollback(to_epoch: Annotated[int, typer.Argument(help="The epoch to go back to.")], settings: SettingsFile = None) -> None:
-    """Publish an older epoch's content as a new epoch; refused if a replica in it is gone."""
-    from foreshard.routing import store
+    """Publish an older epoch's content as a new epoch; refused if a replica in it is gone or behind."""
+    from foreshard.routing.rollback import roll_back
 
     chosen, url, _ = _current(settings)
-    new = store.rollback(url, chosen.pool_id, to_epoch, getpass.getuser())
+    new = roll_back(chosen, url, to_epoch, getpass.getuser())
     typer.echo(f"Epoch {new} has the content of epoch {to_epoch} and is current.")

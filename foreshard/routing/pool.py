@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from foreshard.errors import ForeshardError, Refused
 from foreshard.model import Node, NodeState, Policy
 from foreshard.routing import database
-from foreshard.routing.database import Row
+from foreshard.routing.database import KeptConnection, Row
 from foreshard.settings import NodeSettings, Settings
 
 _POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
@@ -58,7 +58,7 @@ def _upsert_node(cursor: RealDictCursor, pool_id: str, node: NodeSettings) -> No
     database.run(cursor, "upsert_node", {"pool_id": pool_id, **parameters})
 
 
-def read_pool(url: str, pool_id: str) -> Pool:
+def read_pool(url: str | KeptConnection, pool_id: str) -> Pool:
     """The pool; raises ForeshardError if it is not registered."""
     rows = database.query(url, "read_pool", {"pool_id": pool_id})
     if not rows:

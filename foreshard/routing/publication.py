@@ -9,8 +9,12 @@ from psycopg2.extras import RealDictCursor
 
 from foreshard.errors import ForeshardError, Refused
 from foreshard.routing import database, pool
+from foreshard.routing.database import Row
 from foreshard.routing.invariants import check_snapshot
 from foreshard.routing.snapshot import Snapshot, encode
+
+# How many replicas a refusal names.
+_NAMED = 5
 
 
 def write_epoch(
@@ -93,6 +97,23 @@ def refuse_unverified(cursor: RealDictCursor, snapshot: Snapshot, trusted_epoch:
             f"shard {shard_id} on {node_id} is not verified for the days that epoch {snapshot.epoch} routes to it "
             f"(its replica is {state}); copy and verify it first"
         )
+
+
+def refuse_unready(cursor: RealDictCursor, snapshot: Snapshot, at_least: int) -> None:
+    """Every replica must be on a live node and have applied this version of the source; Refused names those that have not."""
+    key = {"pool_id": snapshot.pool_id, "epoch": snapshot.epoch, "at_least": at_least}
+    rows = database.run(cursor, "find_unready_entries", key)
+    if rows:
+        said = "; ".join(_unready(row, at_least) for row in rows[:_NAMED])
+        more = f"; and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        raise Refused(f"nothing was published, because replicas of that layout cannot serve now: {said}{more}")
+
+
+def _unready(row: Row, at_least: int) -> str:
+    name = f"shard {row['shard_id']} on {row['node_id']}"
+    if row["node_state"] in ("dead", "gone"):
+        return f"{name} is on a node that is {row['node_state']}"
+    return f"{name} has applied version {row['applied_version']} of the source and needs {at_least}"
 
 
 def _not_current(cursor: RealDictCursor, pool_id: str, expected_epoch: int) -> str:

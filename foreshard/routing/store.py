@@ -17,8 +17,9 @@ from psycopg2.extras import Json, RealDictCursor
 
 from foreshard.errors import ForeshardError, Refused
 from foreshard.routing import database, pool
-from foreshard.routing.database import Row
-from foreshard.routing.publication import channel, check_plan, refuse_unverified, write_epoch
+from foreshard.routing.database import KeptConnection, Row
+from foreshard.routing.pool import Pool
+from foreshard.routing.publication import channel, check_plan, refuse_unready, refuse_unverified, write_epoch
 from foreshard.routing.snapshot import Snapshot, decode
 from foreshard.transition import lease as leases
 from foreshard.transition.lease import Lease
@@ -39,6 +40,8 @@ class EpochRecord:
     published_by: str
     reason: str
     is_current: bool
+    removed_at: datetime | None = None  # when retention took its content
+    removed_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +99,43 @@ def publish(
             within(cursor)
 
 
-def rollback(url: str, pool_id: str, to_epoch: int, actor: str) -> int:
+def rollback(
+    url: str,
+    pool_id: str,
+    to_epoch: int,
+    actor: str,
+    *,
+    at_least: int = 0,
+    check: Callable[[Snapshot, Pool], object] | None = None,
+) -> int:
     """Publishes the content of an older epoch as a new one and returns its number.
 
-    The nodes' addresses, capacities and states are those of now. Refused if a replica in it is no longer verified or serving.
+    The nodes' addresses, capacities and states are those of now. Refused, naming the replicas, unless each is verified or
+    serving, on a node that lives, and has applied version `at_least` of the source. `check` gets the new epoch and the pool
+    before anything is written, and may raise.
     """
     old = epoch(url, pool_id, to_epoch)
     nodes = {node.node_id: node for node in pool.read_nodes(url, pool_id)}
-    current_epoch = pool.read_pool(url, pool_id).current_epoch
-    if to_epoch == current_epoch:
+    of_now = pool.read_pool(url, pool_id)
+    if to_epoch == of_now.current_epoch:
         raise Refused(f"epoch {to_epoch} is already current in pool {pool_id}")
     new = replace(
         old,
-        epoch=current_epoch + 1,
-        parent=current_epoch,
+        epoch=of_now.current_epoch + 1,
+        parent=of_now.current_epoch,
         nodes=tuple(nodes.get(node.node_id, node) for node in old.nodes),
         shadows=(),  # what was compared then may be gone
     )
+    if check is not None:
+        check(new, of_now)
     with database.transaction(url) as cursor:
-        write_epoch(cursor, new, current_epoch, actor, f"rolled back to epoch {to_epoch}", "")
+        write_epoch(cursor, new, of_now.current_epoch, actor, f"rolled back to epoch {to_epoch}", "")
         refuse_unverified(cursor, new, _NO_EPOCH)
+        refuse_unready(cursor, new, at_least)
     return new.epoch
 
 
-def current(url: str, pool_id: str) -> Snapshot | None:
+def current(url: str | KeptConnection, pool_id: str) -> Snapshot | None:
     """The current snapshot, None before the first; raises ForeshardError if it is damaged."""
     rows = database.query(url, "read_current_snapshot", {"pool_id": pool_id})
     return _decoded(rows[0]) if rows else None
@@ -132,10 +148,12 @@ def isolated_entities(url: str, pool_id: str) -> dict[str, int]:
 
 
 def epoch(url: str, pool_id: str, n: int) -> Snapshot:
-    """The snapshot of one epoch; raises ForeshardError if it was never published."""
+    """The snapshot of one epoch; raises ForeshardError if it was never published, Refused if its content was removed."""
     rows = database.query(url, "read_snapshot", {"pool_id": pool_id, "epoch": n})
     if not rows:
         raise ForeshardError(f"pool {pool_id} has no epoch {n}; `foreshard routes history` lists them")
+    if rows[0]["snapshot"] is None:
+        raise Refused(f"the content of epoch {n} of pool {pool_id} was removed: {rows[0]['removed_because']}")
     return _decoded(rows[0])
 
 
@@ -144,7 +162,7 @@ def history(url: str, pool_id: str, limit: int = 20) -> list[EpochRecord]:
     return [EpochRecord(**row) for row in database.query(url, "list_epochs", {"pool_id": pool_id, "limit": limit})]
 
 
-def register_gateway(url: str, pool_id: str, gateway_id: str, lease_seconds: float) -> None:
+def register_gateway(url: str | KeptConnection, pool_id: str, gateway_id: str, lease_seconds: float) -> None:
     """Starts or prolongs a gateway's lease: while it lasts, no copy is retired before the gateway has acknowledged."""
     try:
         database.query(url, "register_gateway", {"pool_id": pool_id, "gateway_id": gateway_id, "lease_seconds": lease_seconds})
@@ -152,7 +170,7 @@ def register_gateway(url: str, pool_id: str, gateway_id: str, lease_seconds: flo
         raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`") from None
 
 
-def acknowledge(url: str, pool_id: str, gateway_id: str, epoch: int) -> None:
+def acknowledge(url: str | KeptConnection, pool_id: str, gateway_id: str, epoch: int) -> None:
     """Records that a gateway routes by this epoch and has drained its queries under older ones; safe to repeat."""
     try:
         database.query(url, "acknowledge_epoch", {"pool_id": pool_id, "gateway_id": gateway_id, "epoch": epoch})

@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from foreshard.checks.gate import require
-from foreshard.checks.layouts import layout_summary
+from foreshard.checks.epochs import require_epoch
 from foreshard.routing import database
 from foreshard.routing import store as routing_store
 from foreshard.routing.pool import read_pool
@@ -69,8 +68,10 @@ def _publish(hold: Hold, course: Course, picture: Picture, decision: Decision, s
     """The epoch and the moves' new state, in one transaction."""
     policy = read_pool(hold.url, hold.settings.pool_id).policy
     now = full_replicas_now(hold.settings, hold.url, snapshot.nodes)
-    summary = layout_summary(snapshot.replicas, snapshot.nodes, policy, hold.settings.slots, now)
-    require("routing_epoch", summary, hold.settings)
+    before = routing_store.current(hold.url, hold.settings.pool_id)
+    # Going back to where the plan began is no worse than having begun it; and before the first epoch there is nothing to spare.
+    foreseen = course.plan.metrics.overloaded_nodes if before and decision.act is Act.PUBLISH else None
+    require_epoch(hold.settings, snapshot, policy, now=now, before=before, foreseen=foreseen)
     # In the history of epochs the last step of a plan says what the plan is about.
     last_wave = max((m.wave for m in picture.moves), default=decision.wave)
     is_whole = not picture.moves or decision.step == len(hold.settings.transition.cut_over) - 1

@@ -37,7 +37,13 @@ PRODUCT: dict[str, Any] = {
     "unreconciled_total": 0,
     "missing_hours": 0,
 }
-LAYOUT: dict[str, Any] = {"shard_id": 0, "missing_full_replicas": 0, "lowest_weight": 0.25, "weight_error": 0.0}
+LAYOUT: dict[str, Any] = {
+    "shard_id": 0,
+    "missing_full_replicas": 0,
+    "lowest_weight": 0.25,
+    "highest_weight": 0.75,
+    "weight_error": 0.0,
+}
 GOOD: dict[str, dict[str, Any]] = {
     "usage_record": RECORDS,
     "query_record": RECORDS,
@@ -65,7 +71,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "node_correction": {"node_id": "a", "correction": 1.05, "queries": 12},
     "plan": LAYOUT | {"overloaded_nodes": 0},
-    "routing_epoch": LAYOUT,
+    "routing_epoch": LAYOUT | {"overloaded_nodes": 0, "unforeseen_overloads": 0},
     "serving": {"mismatched_segments": 0, "shards": 3, "rows": 0},
 }
 
