@@ -12,10 +12,11 @@ DOC = """
 
 **Does**, once a night, for every table: bring the small files of complete days together, drop days past their retention
 (`[retention]` in the settings), and remove files that no version needs any more. It changes no row that is kept, and never goes
-past a version that a plan has pinned, a copy follows from or a product is made from. The loop does not wait for it.
+past a version that a plan has pinned, a copy follows from or a product is made from. What nodes and gateways said of plans that
+ended 30 days ago goes too. The loop does not wait for it.
 
 - **Reads** the tables' logs, and in Postgres the pins and nodes.
-- **Writes** the files of all tables; their rows stay as they are.
+- **Writes** the files of all tables; their rows stay as they are. In Postgres it removes old answers and reports.
 
 The task's log ends with one sentence per table. A table whose writer is busy, or for which the time was over, is left for the
 next run.

@@ -24,6 +24,7 @@ from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
 from foreshard.transition import lease
 from foreshard.upkeep.needs import SOURCE, Need, Needs, needs
+from foreshard.upkeep.old_answers import remove_old_answers
 from foreshard.usage.watermark import watermark
 
 _LEASE_SECONDS = 60
@@ -67,10 +68,11 @@ def maintain(
     isolated: Mapping[str, int],
     now: Callable[[], datetime] | None = None,
 ) -> dict[str, Any]:
-    """Maintains the tables for about so many minutes; {"upto", "tables": {name: sentence}, "left": [names]}.
+    """Maintains the tables for about so many minutes; {"upto", "tables": {name: sentence}, "left": [names], "answers"}.
 
     Raises ForeshardError at the end if a table failed, after the others were done; the sentence names it.
     """
+    answers = remove_old_answers(url, settings.pool_id)
     run = _Run(spark, settings, url, time.monotonic() + 60 * minutes, now or (lambda: datetime.now(UTC)))
     tables = [table for table in _rotated(kept_tables(settings, url), run.now()) if _exists(settings, table.name)]
     before = log.latest_version(settings.table(SOURCE))
@@ -82,7 +84,7 @@ def maintain(
         name, cause = next(iter(run.failed.items()))
         raise ForeshardError(f"maintenance of {', '.join(run.failed)} failed, the other tables are done; {name}: {cause}")
     sentences = {name: "; ".join(said) + "." for name, said in sorted(run.said.items())}
-    return {"upto": run.upto, "tables": sentences, "left": sorted(left)}
+    return {"upto": run.upto, "tables": sentences, "left": sorted(left), "answers": answers}
 
 
 class _Run:
