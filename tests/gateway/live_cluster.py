@@ -33,7 +33,7 @@ slot_bits = 2
 _NODE = """
 [[nodes]]
 node_id = "{node_id}"
-capacity = 10
+capacity = {capacity}
 """
 _RUN = """
 import sys
@@ -46,10 +46,16 @@ GATEWAY = _RUN.format(module="server", run="run_gateway")
 
 
 class Cluster:
-    """Nodes a and b hold every shard in full at version 1; epoch 1 says so. `more` nodes run and hold nothing."""
+    """Nodes a and b hold every shard in full at version 1; epoch 1 says so. `more` nodes run and hold nothing.
 
-    def __init__(self, folder: Path, put_shard: PutShard, url: str, more: tuple[str, ...] = ()) -> None:
+    `settings`: TOML tables to add to the settings' file.
+    """
+
+    def __init__(
+        self, folder: Path, put_shard: PutShard, url: str, more: tuple[str, ...] = (), settings: str = "", capacity: float = 10
+    ) -> None:
         self.folder, self.put_shard, self.url = folder, put_shard, url
+        self.more_settings, self.capacity = settings, capacity
         self.nodes = (*NODES, *more)
         self.children: dict[str, ChildProcess] = {}
         self.addresses: dict[str, str] = {}
@@ -58,8 +64,8 @@ class Cluster:
     def start(self) -> None:
         control_plane.migrate(self.url)
         file = self.folder / "foreshard.toml"
-        declared = "".join(_NODE.format(node_id=node_id) for node_id in self.nodes)
-        file.write_text(_SETTINGS.format(url=self.url) + declared, "utf-8")
+        declared = "".join(_NODE.format(node_id=node_id, capacity=self.capacity) for node_id in self.nodes)
+        file.write_text(_SETTINGS.format(url=self.url) + declared + self.more_settings, "utf-8")
         self.settings = configuration.load(file)
         pool.register(self.url, self.settings)
         for node_id in NODES:
@@ -79,7 +85,7 @@ class Cluster:
         self.put_shard(self.settings.table(f"serving/{node_id}"), shard, rows, applied)
 
     def publish(self, replicas: tuple[Replica, ...] | None = None, shadows: tuple[Shadow, ...] = ()) -> int:
-        nodes = tuple(Node(n, 10.0, url=self.addresses[n]) for n in self.nodes)
+        nodes = tuple(Node(n, float(self.capacity), url=self.addresses[n]) for n in self.nodes)
         everywhere = tuple(Replica(shard, n) for shard in range(SLOTS) for n in NODES)
         self.epoch += 1
         snapshot = Snapshot("usage", self.epoch, self.epoch - 1, 2, 3600, 7, 90, nodes, replicas or everywhere, shadows=shadows)
