@@ -23,7 +23,7 @@ from foreshard.errors import ForeshardError
 from foreshard.gateway.router import Router
 from foreshard.gateway.subscriber import POLL_SECONDS, Subscriber
 from foreshard.model import NodeState
-from foreshard.proxies.haproxy_changes import Changes, changes
+from foreshard.proxies.haproxy_changes import changes
 from foreshard.proxies.haproxy_configuration import ADMIN_SOCKET, BACKENDS, backends, map_files
 from foreshard.proxies.haproxy_runtime import RuntimeApi
 from foreshard.proxies.proxy_state import Address, ProxyState, Seen, wanted
@@ -129,7 +129,7 @@ class Driver:
         held = self._api.held()
         state = wanted(snapshot, self._seen(snapshot), held)
         steps = changes(held, state)
-        self._carry_out(steps)
+        self._api.carry_out(steps)
         if steps.leaving:
             self._api.delete(steps.leaving)
         self._write(state, snapshot.slot_bits)
@@ -137,11 +137,6 @@ class Driver:
             self._at = state.epoch
             self._report(f"{self._name}: HAProxy is at epoch {state.epoch}, after {len(steps.commands)} commands")
         return state, set(steps.leaving)
-
-    def _carry_out(self, steps: Changes) -> None:
-        self._api.replace_maps(steps.maps_first)
-        self._api.run(steps.commands)
-        self._api.replace_maps(steps.maps_last)
 
     def _seen(self, snapshot: Snapshot) -> dict[str, Seen]:
         found = {}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from foreshard.errors import ForeshardError
-from foreshard.proxies.haproxy_changes import Maps
+from foreshard.proxies.haproxy_changes import Changes, Maps
 from foreshard.proxies.proxy_state import TO_SLOT, Address, Key, ProxyState, Server
 
 # HAProxy takes a line, and a payload, of at most its buffer (16 KiB) less what it reserves.
@@ -44,6 +44,12 @@ class RuntimeApi:
                 f"HAProxy does not answer at {self._socket}: {error.strerror or error}; start it with the written configuration"
             ) from None
         return answer.decode("utf-8", "replace")
+
+    def carry_out(self, steps: Changes) -> None:
+        """All but the deletion of what leaves."""
+        self.replace_maps(steps.maps_first)
+        self.run(steps.commands)
+        self.replace_maps(steps.maps_last)
 
     def run(self, commands: Sequence[str]) -> None:
         """Carries commands out, many a line; raises ForeshardError at the first line that HAProxy says no to."""

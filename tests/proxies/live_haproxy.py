@@ -88,6 +88,22 @@ class Driven:
         self._thread.join()
 
 
+def snapshot_of(
+    addresses: dict[str, str],
+    slot_bits: int,
+    replicas: Sequence[Replica],
+    isolated: tuple[tuple[str, int], ...] = (),
+    epoch: int = 1,
+) -> Snapshot:
+    nodes = tuple(Node(node, 10.0, url=address) for node, address in addresses.items())
+    return Snapshot("usage", epoch, epoch - 1, slot_bits, 3600, 7, 90, nodes, tuple(replicas), isolated=isolated)
+
+
+def everywhere(slot_bits: int, *nodes: str, weight: float = 1.0) -> list[Replica]:
+    """Every slot in full on each of the nodes."""
+    return [Replica(slot, node, weight) for slot in range(1 << slot_bits) for node in nodes]
+
+
 class Published:
     """Epochs of a pool, one after the other."""
 
@@ -98,13 +114,10 @@ class Published:
         pool.register(url, Settings(slot_bits=slot_bits, nodes=nodes))
 
     def publish(self, replicas: Sequence[Replica], isolated: tuple[tuple[str, int], ...] = ()) -> int:
-        nodes = tuple(Node(node, 10.0, url=address) for node, address in self.addresses.items())
         self.epoch += 1
-        snapshot = Snapshot(
-            "usage", self.epoch, self.epoch - 1, self.slot_bits, 3600, 7, 90, nodes, tuple(replicas), isolated=isolated
-        )
+        snapshot = snapshot_of(self.addresses, self.slot_bits, replicas, isolated, self.epoch)
         store.publish(self.url, snapshot, expected_epoch=self.epoch - 1, published_by="test", reason="test")
         return self.epoch
 
     def everywhere(self, *nodes: str, weight: float = 1.0) -> list[Replica]:
-        return [Replica(slot, node, weight) for slot in range(1 << self.slot_bits) for node in nodes]
+        return everywhere(self.slot_bits, *nodes, weight=weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -72,6 +73,10 @@ class SmallPipeline:
                 self.send_header("X-Foreshard-Node", pipeline.node_id)
                 self.end_headers()
                 self.wfile.write(body.encode())
+
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # a check that is ended by the proxy's own end
+                    super().handle()
 
             def log_message(self, *_: object) -> None:
                 """Says nothing."""
