@@ -66,7 +66,7 @@ def read_pool(url: str | KeptConnection, pool_id: str) -> Pool:
     return from_row(rows[0])
 
 
-def read_nodes(url: str, pool_id: str) -> tuple[Node, ...]:
+def read_nodes(url: str | KeptConnection, pool_id: str) -> tuple[Node, ...]:
     """The pool's nodes by name, the dead ones included."""
     return tuple(as_node(row) for row in database.query(url, "read_nodes", {"pool_id": pool_id}))
 

@@ -26,6 +26,7 @@ from foreshard.transition.lease import Lease
 
 _NO_EPOCH = -1
 _RECONNECT_SECONDS = 0.2
+_STATEMENT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ def acknowledge(url: str | KeptConnection, pool_id: str, gateway_id: str, epoch:
         raise ForeshardError(f"gateway {gateway_id} is not registered in pool {pool_id}; register it first") from None
 
 
-def unacknowledged(url: str, pool_id: str, epoch: int) -> list[str]:
+def unacknowledged(url: str | KeptConnection, pool_id: str, epoch: int) -> list[str]:
     """The gateways with a live lease whose newest acknowledgement is below `epoch`."""
     rows = database.query(url, "list_unacknowledged", {"pool_id": pool_id, "epoch": epoch})
     return [row["gateway_id"] for row in rows]
@@ -214,7 +215,7 @@ def write_heartbeat(
         raise ForeshardError(f"pool {pool_id} has no node {node_id}; add it to `nodes` in the settings") from None
 
 
-def read_heartbeats(url: str, pool_id: str) -> dict[str, Heartbeat]:
+def read_heartbeats(url: str | KeptConnection, pool_id: str) -> dict[str, Heartbeat]:
     """The latest report of each node, by node id."""
     rows = database.query(url, "read_heartbeats", {"pool_id": pool_id})
     for row in rows:
@@ -250,6 +251,21 @@ class Subscription:
             if time.monotonic() >= deadline:
                 return None
 
+    def snapshot(self) -> Snapshot | None:
+        """The current snapshot, read over the connection that listens; None before the first, or if the server is away.
+
+        Raises ForeshardError if it is damaged.
+        """
+        if self._connection is None:
+            return None
+        try:
+            with self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                rows = database.run(cursor, "read_current_snapshot", {"pool_id": self._pool_id})
+        except psycopg2.Error:
+            self.close()
+            return None
+        return _decoded(rows[0]) if rows else None
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -274,7 +290,7 @@ class Subscription:
 
     def _listen(self) -> int | None:
         """Listens first and reads second, so that nothing falls between the two."""
-        connection = database.connect(self._url)
+        connection = database.KeptConnection(self._url, _STATEMENT_SECONDS).open()
         self._connection = connection
         connection.autocommit = True
         with connection.cursor() as cursor:

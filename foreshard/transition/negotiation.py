@@ -7,6 +7,7 @@ from datetime import date
 
 from foreshard.errors import Refused
 from foreshard.routing import database
+from foreshard.routing.database import KeptConnection
 from foreshard.transition.picture import Answer
 
 
@@ -47,7 +48,7 @@ def answer(url: str, pool_id: str, transfer: Transfer, accepted: bool, detail: s
         )
 
 
-def answers(url: str, pool_id: str, plan_id: str) -> dict[tuple[int, str], Answer]:
+def answers(url: str | KeptConnection, pool_id: str, plan_id: str) -> dict[tuple[int, str], Answer]:
     """(position, "source" or "target") → what the node at that end said; ends that said nothing are missing."""
     rows = database.query(url, "read_transfer_answers", {"pool_id": pool_id, "plan_id": plan_id})
     return {(row["position"], row["role"]): Answer(row["accepted"], row["detail"]) for row in rows}

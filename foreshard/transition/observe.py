@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from foreshard.errors import ForeshardError
 from foreshard.lake import log
 from foreshard.model import NodeState
 from foreshard.routing import database
 from foreshard.routing import store as routing_store
+from foreshard.routing.database import KeptConnection
 from foreshard.routing.pool import read_nodes
 from foreshard.settings import Settings
 from foreshard.transition import negotiation, shadowing, store
@@ -14,45 +17,62 @@ from foreshard.transition.machine import MoveState
 from foreshard.transition.picture import CopyView, MoveView, NodeView, Picture
 from foreshard.transition.store import MoveRecord
 
+_STATEMENT_SECONDS = 60.0
+
 
 def observe(settings: Settings, url: str, plan_id: str) -> Picture:
     """The transition of a plan as of now.
 
     What is read is not of one instant: what matters is checked again in the transaction that acts on it.
     """
+    return look(settings, url, plan_id)[0]
+
+
+def look(settings: Settings, url: str, plan_id: str) -> tuple[Picture, list[MoveRecord]]:
+    """The picture, and the moves as they are stored, with what is of no account for a decision."""
+    with closing(KeptConnection(url, _STATEMENT_SECONDS)) as connection:
+        return _taken(settings, connection, plan_id)
+
+
+def _taken(settings: Settings, connection: KeptConnection, plan_id: str) -> tuple[Picture, list[MoveRecord]]:
     pool_id = settings.pool_id
-    record = store.read_plan(url, pool_id, plan_id)
-    rows = database.query(url, "read_transition", {"pool_id": pool_id})
+    record = store.read_plan(connection, pool_id, plan_id)
+    rows = database.query(connection, "read_transition", {"pool_id": pool_id})
     if not rows:
         raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`")
-    beats = routing_store.read_heartbeats(url, pool_id)
-    nodes = {}
-    for node in read_nodes(url, pool_id):
-        beat = beats.get(node.node_id)
-        nodes[node.node_id] = NodeView(
-            node.node_id, NodeState(node.state), beat.age_seconds if beat else None, beat.shards if beat else {}
-        )
-    return Picture(
+    moves = store.read_moves(connection, pool_id, plan_id)
+    picture = Picture(
         plan_id=plan_id,
         plan_state=record.state,
         base_epoch=record.base_epoch,
         last_epoch=record.last_epoch,
         current_epoch=rows[0]["current_epoch"],
         now=rows[0]["now"],
-        moves=tuple(_view(move) for move in store.read_moves(url, pool_id, plan_id)),
-        nodes=nodes,
+        moves=tuple(_view(move) for move in moves),
+        nodes=_nodes(connection, pool_id),
         copies={
             (r.shard_id, r.node_id): CopyView(r.applied_version, r.verified_version, r.verified_at)
-            for r in store.read_replicas(url, pool_id)
+            for r in store.read_replicas(connection, pool_id)
         },
         source_version=log.latest_version(settings.table("usage_hourly")),
         gateways=rows[0]["gateways"],
-        lagging=tuple(routing_store.unacknowledged(url, pool_id, rows[0]["current_epoch"])),
-        answers=negotiation.answers(url, pool_id, plan_id),
-        shadows=shadowing.read_shadows(url, pool_id, record.last_epoch),
+        lagging=tuple(routing_store.unacknowledged(connection, pool_id, rows[0]["current_epoch"])),
+        answers=negotiation.answers(connection, pool_id, plan_id),
+        shadows=shadowing.read_shadows(connection, pool_id, record.last_epoch),
         settings=settings.transition,
         rollback_reason=record.rollback_reason,
     )
+    return picture, moves
+
+
+def _nodes(connection: KeptConnection, pool_id: str) -> dict[str, NodeView]:
+    beats = routing_store.read_heartbeats(connection, pool_id)
+    seen = {}
+    for node in read_nodes(connection, pool_id):
+        beat = beats.get(node.node_id)
+        silence, applied = (beat.age_seconds, beat.shards) if beat else (None, {})
+        seen[node.node_id] = NodeView(node.node_id, NodeState(node.state), silence, applied)
+    return seen
 
 
 def _view(move: MoveRecord) -> MoveView:
@@ -72,4 +92,5 @@ def _view(move: MoveRecord) -> MoveView:
         attempts=move.attempts,
         step=move.step,
         detail=move.detail,
+        source_version=move.source_version,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from psycopg2.extras import Json
 
 from foreshard.routing import database
+from foreshard.routing.database import KeptConnection
 from foreshard.transition.picture import ShadowFigures
 from foreshard.usage.latency_histogram import Histogram, merged, quantile
 
@@ -59,7 +60,7 @@ def write_shadow(url: str, pool_id: str, reporter: str, report: ShadowReport) ->
     )
 
 
-def read_shadows(url: str, pool_id: str, since_epoch: int) -> dict[tuple[int, str], ShadowFigures]:
+def read_shadows(url: str | KeptConnection, pool_id: str, since_epoch: int) -> dict[tuple[int, str], ShadowFigures]:
     """(shard, node) → what all gateways together saw of the shadows that began with this epoch."""
     rows: dict[tuple[int, str], list[database.Row]] = defaultdict(list)
     for row in database.query(url, "read_shadow_reports", {"pool_id": pool_id, "since_epoch": since_epoch}):

@@ -9,11 +9,11 @@ from typing import Any
 
 from foreshard.placement.explanation.wording import size
 from foreshard.settings import Settings
-from foreshard.transition import store, throttle
+from foreshard.transition import throttle
 from foreshard.transition.decide import current_wave, decide
 from foreshard.transition.decision import Act
 from foreshard.transition.machine import ENDED, PATH, MoveState
-from foreshard.transition.observe import observe
+from foreshard.transition.observe import look
 from foreshard.transition.store import MoveRecord
 
 _COPIED = frozenset(PATH[PATH.index(MoveState.CATCHING_UP) :])
@@ -63,9 +63,8 @@ class Status:
 
 def status_of(settings: Settings, url: str, plan_id: str) -> Status:
     """The status as of now; nothing is changed."""
-    picture = observe(settings, url, plan_id)
+    picture, moves = look(settings, url, plan_id)
     decision = decide(picture)
-    moves = store.read_moves(url, settings.pool_id, plan_id)
     wave = current_wave(picture)
     whole = sum(m.bytes for m in moves)
     copied = sum(m.bytes if MoveState(m.state) in _COPIED else min(m.bytes_copied, m.bytes) for m in moves)

@@ -16,6 +16,7 @@ from psycopg2.extras import Json
 from foreshard.errors import ForeshardError, Refused
 from foreshard.model import Goal, MoveKind, Plan
 from foreshard.routing import database
+from foreshard.routing.database import KeptConnection
 from foreshard.transition import lease as leases
 from foreshard.transition.lease import Lease
 from foreshard.transition.plan_state import append_event, move_on, no_plan
@@ -109,7 +110,7 @@ def save_plan(url: str, plan: Plan, document: Mapping[str, Any], problem: bytes 
     return "proposed"
 
 
-def read_plan(url: str, pool_id: str, plan_id: str) -> PlanRecord:
+def read_plan(url: str | KeptConnection, pool_id: str, plan_id: str) -> PlanRecord:
     """Raises ForeshardError if the pool has no such plan."""
     rows = database.query(url, "read_plan", {"pool_id": pool_id, "plan_id": plan_id})
     if not rows:
@@ -151,7 +152,7 @@ def record_approval(url: str, pool_id: str, plan_id: str, decision: Literal["app
         database.run(cursor, "insert_approval", {**key, "decision": decision, "decided_by": decided_by})
 
 
-def read_moves(url: str, pool_id: str, plan_id: str) -> list[MoveRecord]:
+def read_moves(url: str | KeptConnection, pool_id: str, plan_id: str) -> list[MoveRecord]:
     """The moves of a plan in their order; raises ForeshardError if the pool has no such plan."""
     rows = database.query(url, "read_plan_moves", {"pool_id": pool_id, "plan_id": plan_id})
     if not rows:
@@ -193,7 +194,7 @@ def upsert_replicas(url: str, pool_id: str, rows: Iterable[ReplicaRecord]) -> No
     database.query(url, "upsert_replicas", parameters)
 
 
-def read_replicas(url: str, pool_id: str) -> list[ReplicaRecord]:
+def read_replicas(url: str | KeptConnection, pool_id: str) -> list[ReplicaRecord]:
     """All replicas by shard and node."""
     return [ReplicaRecord(**row) for row in database.query(url, "read_replicas", {"pool_id": pool_id})]
 
