@@ -6,8 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 
+from xxhash import xxh64_intdigest
+
 from foreshard.errors import ForeshardError
-from foreshard.hashing import entity_slot
+from foreshard.hashing import SEED, entity_slot
 from foreshard.model import Node, NodeState
 from foreshard.routing.snapshot import Shadow, Snapshot
 
@@ -33,6 +35,7 @@ class RoutingTable:
         self.snapshot = snapshot
         self.epoch = snapshot.epoch
         self.nodes = {node.node_id: node for node in snapshot.nodes}
+        self._slot_mask = (1 << snapshot.slot_bits) - 1
         self._shards = self._by_shard(snapshot)
         self._isolated = {entity: (shard, self._isolated_candidates(entity, shard)) for entity, shard in snapshot.isolated}
         self._predicted = self._predicted_by_interval(snapshot)
@@ -49,8 +52,16 @@ class RoutingTable:
 
     def candidates(self, entity_id: str) -> tuple[Candidate, ...]:
         """Every replica that holds the entity's rows, one per node; an isolated entity is also in its slot's replicas."""
-        isolated = self._isolated.get(entity_id)
-        return isolated[1] if isolated else self._shards.get(entity_slot(entity_id, self.snapshot.slot_bits), ())
+        return self.candidates_of(self.key(entity_id))
+
+    def key(self, entity_id: str) -> int | str:
+        """What entities with the same candidates have in common: their slot, or an isolated entity itself."""
+        if entity_id in self._isolated:
+            return entity_id
+        return xxh64_intdigest(entity_id.encode(), SEED) & self._slot_mask
+
+    def candidates_of(self, key: int | str) -> tuple[Candidate, ...]:
+        return self._shards.get(key, ()) if isinstance(key, int) else self._isolated[key][1]
 
     def shadows(self, entity_id: str, range_start: datetime) -> list[Shadow]:
         """The new copies that could answer for the entity from this time on; `since_epoch` is always set."""
