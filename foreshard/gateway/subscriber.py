@@ -19,9 +19,12 @@ from foreshard.gateway import last_known_good
 from foreshard.gateway.router import Router
 from foreshard.model import NodeState
 from foreshard.routing import database, pool, store
+from foreshard.routing.database import KeptConnection
 
 POLL_SECONDS = 3.0
 LEASE_SECONDS = 30.0
+# After which a slow Postgres counts as one that is gone.
+STATEMENT_SECONDS = 5.0
 _DRAIN_POLL_SECONDS = 0.1
 
 
@@ -53,7 +56,9 @@ class Subscriber:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._heard_at = time.monotonic()
         self._acknowledged = 0
+        self._kept_epoch = 0  # of the file
         self._problem = ""
+        self._kept: KeptConnection | None = None
         self._threads = [
             threading.Thread(target=self._follow, name="routing-follow", daemon=True),
             threading.Thread(target=self._listen, name="routing-listen", daemon=True),
@@ -63,8 +68,8 @@ class Subscriber:
         """Adopts the last-known-good file, then what is published if Postgres answers, then follows in the background."""
         try:
             kept = last_known_good.load(self._file, self._pool_id)
-            if kept is not None:
-                self._router.adopt(kept)
+            if kept is not None and self._router.adopt(kept):
+                self._kept_epoch = kept.epoch
         except ForeshardError as error:
             self._report(str(error))
         if self._router.epoch:
@@ -85,6 +90,7 @@ class Subscriber:
             self._each_turn(self._url())
         with suppress(ForeshardError):
             store.register_gateway(self._url(), self._pool_id, self._gateway_id, 0.0)
+        self._close()
 
     def poke(self) -> None:
         """Someone saw a newer epoch: look now instead of at the next poll."""
@@ -113,7 +119,7 @@ class Subscriber:
 
     def _turn(self) -> None:
         try:
-            self._refresh(self._url())
+            self._refresh(self._connection())
         except (ForeshardError, psycopg2.Error, OSError) as error:
             sentence = " ".join(str(error).split())
             if sentence != self._problem:
@@ -124,15 +130,28 @@ class Subscriber:
             self._report(f"gateway {self._gateway_id} hears Postgres again and is at epoch {self._router.epoch}")
         self._problem = ""
 
-    def _refresh(self, url: str) -> None:
+    def _connection(self) -> KeptConnection:
+        """The one that is kept; a new one if the server has come back at another address."""
+        url = self._url()
+        if self._kept is None or self._kept.url != url:
+            self._close()
+            self._kept = KeptConnection(url, STATEMENT_SECONDS)
+        return self._kept
+
+    def _close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+    def _refresh(self, url: KeptConnection) -> None:
         store.register_gateway(url, self._pool_id, self._gateway_id, self._lease_seconds)
         # Only the number is read at each poll; a snapshot may be large.
         heard = pool.read_pool(url, self._pool_id)
         self.desired_nodes = heard.desired_nodes
         if heard.current_epoch > self._router.epoch:
             snapshot = store.current(url, self._pool_id)
-            if snapshot is not None and self._router.adopt(snapshot):
-                last_known_good.save(self._file, snapshot)
+            if snapshot is not None:
+                self._router.adopt(snapshot)
+        self._keep()
         self._heard_at = time.monotonic()
         for row in database.query(url, "observe_nodes", {"pool_id": self._pool_id}):
             applied = {int(shard): int(version) for shard, version in (row["shards"] or {}).items()}
@@ -142,7 +161,7 @@ class Subscriber:
         if self._acknowledged < epoch and self._router.is_drained(epoch):
             store.acknowledge(url, self._pool_id, self._gateway_id, epoch)
             self._acknowledged = epoch
-        self._each_turn(url)
+        self._each_turn(url.url)
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
@@ -150,6 +169,21 @@ class Subscriber:
                 # A lost server may come back at another address: then the loop around this one asks for it again.
                 while not self._stopping.is_set() and not self._problem:
                     if subscription.wait(timeout=1.0) is not None:
+                        self._adopt(subscription)
                         self._wake.set()
             # The other thread says what is wrong; it also polls, so nothing is lost meanwhile.
             self._stopping.wait(0.5)
+
+    def _adopt(self, subscription: store.Subscription) -> None:
+        """At once and over the connection that heard of it; what is wrong with the epoch is said by the turn that follows."""
+        with suppress(ForeshardError):
+            snapshot = subscription.snapshot()
+            if snapshot is not None:
+                self._router.adopt(snapshot)
+
+    def _keep(self) -> None:
+        """Writes the last-known-good file once an epoch has been adopted that is not in it."""
+        table = self._router.table
+        if table is not None and table.epoch > self._kept_epoch:
+            last_known_good.save(self._file, table.snapshot)
+            self._kept_epoch = table.epoch

@@ -1,15 +1,16 @@
-"""The highest load that an epoch's own forecast brings to each node, as gateways would divide it by the epoch's weights."""
+"""The load that an epoch's own forecast brings to each node, as gateways would divide it by the epoch's weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foreshard.hashing import entity_slot
 from foreshard.model import Node, Replica
-from foreshard.routing.snapshot import PredictedLoad
+from foreshard.routing.predicted import PredictedLoad, PredictedLoads
 
 Floats = NDArray[np.float64]
 
@@ -21,28 +22,38 @@ def predicted_peaks(
     predicted: Sequence[PredictedLoad],
     slot_bits: int,
 ) -> dict[str, float]:
-    """Node → its highest predicted load of any interval, weighted requests per second; {} without a forecast.
+    """Live node → its highest predicted load of any interval, weighted requests per second; {} without a forecast."""
+    if not predicted:
+        return {}
+    _, loads = predicted_node_loads(nodes, replicas, isolated, predicted, slot_bits)
+    return {node.node_id: float(loads[at].max()) for at, node in enumerate(nodes) if node.is_live}
+
+
+def predicted_node_loads(
+    nodes: Sequence[Node],
+    replicas: Iterable[Replica],
+    isolated: Mapping[str, int],
+    predicted: Sequence[PredictedLoad],
+    slot_bits: int,
+) -> tuple[tuple[datetime, ...], Floats]:
+    """The intervals' starts, and the load of each node (rows, as in `nodes`) at each (columns); 0 for what is not live.
 
     A shard's load goes to its replicas on live nodes by weight; an isolated entity's also to its slot's. Time
     O(replicas × intervals), space O(shards × intervals).
     """
-    if not predicted:
-        return {}
-    starts = {start: at for at, start in enumerate(sorted({p.interval_start for p in predicted}))}
+    columns = PredictedLoads.of(predicted)
+    starts = columns.starts
     live = {node.node_id: at for at, node in enumerate(nodes) if node.is_live}
     holders = _with_slots([r for r in replicas if r.node_id in live], isolated, slot_bits)
-    top = max([p.shard_id for p in predicted] + [r.shard_id for r in holders])
-    means: Floats = np.zeros((top + 1, len(starts)))
-    shard = np.fromiter((p.shard_id for p in predicted), np.int64, len(predicted))
-    column = np.fromiter((starts[p.interval_start] for p in predicted), np.int64, len(predicted))
-    np.add.at(means, (shard, column), np.fromiter((p.mean for p in predicted), np.float64, len(predicted)))
     held = np.array([r.shard_id for r in holders], np.int64)
     node = np.array([live[r.node_id] for r in holders], np.int64)
     weight = np.array([r.weight for r in holders], np.float64)
-    share = weight / np.bincount(held, weight, top + 1)[held] if len(held) else weight
+    shards = 1 + max(int(columns.shard.max(initial=0)), int(held.max(initial=0)))
+    cells = columns.shard.astype(np.int64) * len(starts) + columns.at
+    means = np.bincount(cells, columns.mean, shards * len(starts)).reshape(shards, len(starts))
+    share = weight / np.bincount(held, weight, shards)[held]
     loads = [np.bincount(node, share * means[held, at], len(nodes)) for at in range(len(starts))]
-    peaks = np.max(loads, axis=0)
-    return {name: float(peaks[at]) for name, at in live.items()}
+    return starts, np.array(loads).T.reshape(len(nodes), len(starts))
 
 
 def _with_slots(replicas: list[Replica], isolated: Mapping[str, int], slot_bits: int) -> list[Replica]:

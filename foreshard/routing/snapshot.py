@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import zstandard
@@ -13,17 +14,13 @@ import zstandard
 from foreshard.errors import ForeshardError
 from foreshard.hashing import entity_slot
 from foreshard.model import Layout, Node, NodeState, Replica
+from foreshard.routing.packing import packed_loads, packed_replicas, unpacked_loads, unpacked_replicas
+from foreshard.routing.predicted import PredictedLoad, PredictedLoads, from_timestamps
 
-FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class PredictedLoad:
-    """Predicted load of one shard over one interval, weighted requests per second; interval_start in UTC."""
-
-    shard_id: int
-    interval_start: datetime
-    mean: float
+# What is read besides, from before replicas and loads were written as columns.
+ROWS_FORMAT = 1
+FORMAT = 2
+__all__ = ["PredictedLoad", "Shadow", "Snapshot", "decode", "encode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class Snapshot:
     nodes: tuple[Node, ...]
     replicas: tuple[Replica, ...]
     isolated: tuple[tuple[str, int], ...] = ()  # (entity_id, shard_id)
-    predicted: tuple[PredictedLoad, ...] = ()
+    predicted: Sequence[PredictedLoad] = ()
     shadows: tuple[Shadow, ...] = ()
     skill: float = 1.0
     corrections: tuple[tuple[str, float], ...] = ()
@@ -87,11 +84,9 @@ def encode(snapshot: Snapshot) -> tuple[bytes, str]:
         "recent_days": snapshot.recent_days,
         "months_days": snapshot.months_days,
         "nodes": [[n.node_id, n.capacity, n.state.value, n.url, n.zone] for n in snapshot.nodes],
-        "replicas": [
-            [r.shard_id, r.node_id, r.weight, r.covers_from.isoformat() if r.covers_from else None] for r in snapshot.replicas
-        ],
+        "replicas": packed_replicas(snapshot.replicas),
         "isolated": [list(pair) for pair in snapshot.isolated],
-        "predicted": [[p.shard_id, p.interval_start.timestamp(), p.mean] for p in snapshot.predicted],
+        "predicted": packed_loads(snapshot.predicted),
     }
     if snapshot.shadows:  # left out otherwise, as in epochs from before there were any
         document["shadows"] = [
@@ -112,8 +107,12 @@ def decode(packed: bytes, checksum: str) -> Snapshot:
     if hashlib.sha256(packed).hexdigest() != checksum:
         raise ForeshardError("routing snapshot does not match its checksum; it was damaged or changed after publication")
     document: dict[str, Any] = json.loads(zstandard.ZstdDecompressor().decompress(packed))
-    if document.get("format") != FORMAT:
-        raise ForeshardError(f"routing snapshot has format {document.get('format')}; this version reads {FORMAT}")
+    if document.get("format") == ROWS_FORMAT:
+        replicas, predicted = _replicas_of_rows(document), _loads_of_rows(document)
+    elif document.get("format") == FORMAT:
+        replicas, predicted = unpacked_replicas(document["replicas"]), unpacked_loads(document["predicted"])
+    else:
+        raise ForeshardError(f"routing snapshot has format {document.get('format')}; this version reads up to {FORMAT}")
     return Snapshot(
         pool_id=document["pool_id"],
         epoch=document["epoch"],
@@ -123,13 +122,24 @@ def decode(packed: bytes, checksum: str) -> Snapshot:
         recent_days=document["recent_days"],
         months_days=document["months_days"],
         nodes=tuple(Node(i, c, NodeState(s), url, zone) for i, c, s, url, zone in document["nodes"]),
-        replicas=tuple(Replica(s, n, w, date.fromisoformat(c) if c else None) for s, n, w, c in document["replicas"]),
+        replicas=replicas,
         isolated=tuple((e, s) for e, s in document["isolated"]),
-        predicted=tuple(PredictedLoad(s, datetime.fromtimestamp(t, UTC), m) for s, t, m in document["predicted"]),
+        predicted=predicted,
         shadows=tuple(
             Shadow(s, n, date.fromisoformat(c) if c else None, share, since or document["epoch"], entity)
             for s, n, c, share, since, entity in document.get("shadows", ())
         ),
         skill=document.get("skill", 1.0),
         corrections=tuple((n, factor) for n, factor in document.get("corrections", ())),
+    )
+
+
+def _replicas_of_rows(document: dict[str, Any]) -> tuple[Replica, ...]:
+    return tuple(Replica(s, n, w, date.fromisoformat(c) if c else None) for s, n, w, c in document["replicas"])
+
+
+def _loads_of_rows(document: dict[str, Any]) -> PredictedLoads:
+    rows = document["predicted"]
+    return PredictedLoads.of(
+        PredictedLoad(s, t, m) for (s, _, m), t in zip(rows, from_timestamps(r[1] for r in rows), strict=True)
     )

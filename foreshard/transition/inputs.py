@@ -17,7 +17,7 @@ from foreshard.lake import log
 from foreshard.model import HeavyEntity, Layout, Node, PlacementProblem, ShardLoad
 from foreshard.routing import store as routing_store
 from foreshard.routing.pool import read_nodes, read_pool
-from foreshard.routing.snapshot import PredictedLoad
+from foreshard.routing.predicted import PredictedLoads
 from foreshard.settings import Settings
 from foreshard.transition import entity_shards
 from foreshard.transition.entity_history import entity_shares, recent_shares_of
@@ -88,11 +88,11 @@ def _sized(load: Load, sizes: Mapping[int, ShardSize], shard_id: int) -> Load:
     return replace(load, bytes_full=size.full, bytes_hot=size.hot)
 
 
-def predicted_loads(settings: Settings, forecasts: Forecasts, isolated: Mapping[str, int]) -> tuple[PredictedLoad, ...]:
+def predicted_loads(settings: Settings, forecasts: Forecasts, isolated: Mapping[str, int]) -> PredictedLoads:
     """Each shard's mean at each step, as gateways weigh by it, once these entities (entity → shard) are isolated."""
     entities = _entities(settings, forecasts, isolated, ())
     shards = as_isolated(forecasts.shards, entities, forecasts.isolated, isolated)
-    return tuple(PredictedLoad(s.shard_id, t, m) for s in shards for t, m in zip(forecasts.steps, s.mean, strict=True))
+    return PredictedLoads.of_series([s.shard_id for s in shards], forecasts.steps, [s.mean for s in shards])
 
 
 def _entities(

@@ -120,7 +120,7 @@ def _snapshot(settings: Settings, url: str, course: Course, layout: Layout, shad
     )
 
 
-def _predicted(settings: Settings, url: str, isolated: dict[str, int]) -> tuple[PredictedLoad, ...]:
+def _predicted(settings: Settings, url: str, isolated: dict[str, int]) -> Sequence[PredictedLoad]:
     """By the newest forecasts; without any, by those that gateways have."""
     try:
         return predicted_loads(settings, newest_forecasts(settings), isolated)
