@@ -98,10 +98,10 @@ class AirflowApi:
         found = self._get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100)["task_instances"]
         return {task["task_id"]: task["state"] or "" for task in found}
 
-    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
-        """The log of one attempt of a task as plain text."""
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1, map_index: int = -1) -> str:
+        """The log of one attempt of a task as plain text; `map_index` is -1 for a task that is not mapped."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        content = self._get(path, full_content="true")["content"]
+        content = self._get(path, full_content="true", map_index=map_index)["content"]
         return "\n".join(line["event"] if isinstance(line, dict) else str(line) for line in content)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
@@ -119,12 +119,14 @@ class AirflowApi:
             time.sleep(_POLL_SECONDS)
 
     def _failure(self, run: Run) -> str:
-        failed = [task for task, state in self.tasks(run.dag_id, run.run_id).items() if state == "failed"]
-        if not failed:
+        found = self._get(f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances", limit=100)["task_instances"]
+        failed = next((task for task in found if task["state"] == "failed"), None)
+        if failed is None:
             return f"run {run.run_id} of {run.dag_id} failed"
-        attempt = self._get(f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{failed[0]}")["try_number"]
-        lines = [line for line in self.log(run.dag_id, run.run_id, failed[0], attempt).splitlines() if line.strip()]
-        return f"task {failed[0]} of {run.dag_id} failed in run {run.run_id}; its log ends: " + " | ".join(lines[-_TAIL_LINES:])
+        name = failed["task_id"]
+        log = self.log(run.dag_id, run.run_id, name, failed["try_number"], failed["map_index"])
+        lines = [line for line in log.splitlines() if line.strip()]
+        return f"task {name} of {run.dag_id} failed in run {run.run_id}; its log ends: " + " | ".join(lines[-_TAIL_LINES:])
 
     def approvals(self, dag_id: str) -> list[Approval]:
         """Questions of this DAG's runs that nobody has answered yet."""
