@@ -37,7 +37,7 @@ def look(settings: Settings, url: str, plan_id: str) -> tuple[Picture, list[Move
 def _taken(settings: Settings, connection: KeptConnection, plan_id: str) -> tuple[Picture, list[MoveRecord]]:
     pool_id = settings.pool_id
     record = store.read_plan(connection, pool_id, plan_id)
-    rows = database.query(connection, "read_transition", {"pool_id": pool_id})
+    rows = database.query(connection, "read_transition", {"pool_id": pool_id, "plan_id": plan_id})
     if not rows:
         raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`")
     moves = store.read_moves(connection, pool_id, plan_id)
@@ -49,7 +49,7 @@ def _taken(settings: Settings, connection: KeptConnection, plan_id: str) -> tupl
         current_epoch=rows[0]["current_epoch"],
         now=rows[0]["now"],
         moves=tuple(_view(move) for move in moves),
-        nodes=_nodes(connection, pool_id),
+        nodes=_nodes(connection, pool_id, rows[0]["unheard_seconds"]),
         copies={
             (r.shard_id, r.node_id): CopyView(r.applied_version, r.verified_version, r.verified_at)
             for r in store.read_replicas(connection, pool_id)
@@ -65,12 +65,13 @@ def _taken(settings: Settings, connection: KeptConnection, plan_id: str) -> tupl
     return picture, moves
 
 
-def _nodes(connection: KeptConnection, pool_id: str) -> dict[str, NodeView]:
+def _nodes(connection: KeptConnection, pool_id: str, unheard_seconds: float | None) -> dict[str, NodeView]:
+    """Where no node ever sent a heartbeat there are none to wait for; where one did, those that never did are silent too."""
     beats = routing_store.read_heartbeats(connection, pool_id)
     seen = {}
     for node in read_nodes(connection, pool_id):
         beat = beats.get(node.node_id)
-        silence, applied = (beat.age_seconds, beat.shards) if beat else (None, {})
+        silence, applied = (beat.age_seconds, beat.shards) if beat else (unheard_seconds, {})
         seen[node.node_id] = NodeView(node.node_id, NodeState(node.state), silence, applied)
     return seen
 
