@@ -24,6 +24,8 @@ Schema = Mapping[str, Any]
 Content = type[BaseModel] | Schema
 JSON, TEXT, LINES = "application/json", "text/plain", "application/x-ndjson"
 PATH = "/openapi.json"
+# What the limits say of any request: foreshard.gateway.limits.
+_TOO_LONG = {414: "The address is too long.", 431: "The headers are too long."}
 _REFERENCE = "#/components/schemas/{model}"
 _SECURITY: Schema = {
     "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
@@ -49,6 +51,9 @@ class Gives:
     content: Mapping[str, Content] = field(default_factory=lambda: {JSON: Error})
     headers: Mapping[str, str] = field(default_factory=dict)  # name, what it says
     retry: bool = False  # has Retry-After
+
+
+_OF_ALL = {status: Gives(told) for status, told in _TOO_LONG.items()}
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def _by_method(found: Mapping[str, Endpoint]) -> Endpoint:
 
 
 def _operation(one: Operation, has_keys: bool) -> dict[str, Any]:
-    gives = dict(one.gives)
+    gives = {**_OF_ALL, **one.gives}
     if one.needs_key and has_keys:
         gives[401] = Gives("No API key, or one that is not known here.")
         gives[403] = Gives("The API key is for a lower class, or the token was not issued here.")

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from foreshard.errors import ForeshardError, Refused
-from foreshard.gateway import batch, http, openapi, operations, query, tokens
+from foreshard.gateway import http, openapi, operations, query, query_batch, tokens
 from foreshard.gateway.admission import Admission
 from foreshard.gateway.answering import NO_NODE, PENDING, Answering, sentence
 from foreshard.gateway.dispatch import Answer, Dispatcher
@@ -129,8 +129,8 @@ class Gateway:
         query_class = _NO_CLASS
         try:
             query_class = self._class(request)
-            body = await read_body(request, batch.LARGEST_BODY, self._limits.body_seconds)
-            queries = batch.parse(body, self._limits.batch_queries)
+            body = await read_body(request, query_batch.LARGEST_BODY, self._limits.body_seconds)
+            queries = query_batch.parse(body, self._limits.batch_queries)
             deadline = came.begin + _wait(request)
             version = await self._minimum_version(request, deadline)
 
@@ -140,7 +140,7 @@ class Gateway:
                 self._observe(answer.status, query_class, each.begin)
                 return answer
 
-            found = await batch.answer(queries, query_class, ask, sentence)
+            found = await query_batch.answer(queries, query_class, ask, sentence)
         except ForeshardError as error:
             return self._counted(_refusal(error), query_class, came.begin)
         return Response(found, media_type=openapi.JSON)
@@ -275,4 +275,4 @@ def _refusal(error: ForeshardError) -> Response:
 
 
 def _wait(request: Request) -> float:
-    return query.wait_seconds(request.headers.get(http.WAIT) or request.query_params.get("wait"))
+    return query.wait_seconds(request.headers.get(http.WAIT, request.query_params.get("wait")))
