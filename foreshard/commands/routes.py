@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from foreshard import settings as configuration
 from foreshard.commands.options import AsJson, SettingsFile, print_json, print_table
 from foreshard.errors import ForeshardError
 from foreshard.routing.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from foreshard.routing.store import EpochRecord
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -68,8 +71,16 @@ def history(limit: int = 20, settings: SettingsFile = None, as_json: AsJson = Fa
     if as_json:
         print_json({"epochs": epochs})
         return
-    rows = [[e.epoch, e.parent, f"{e.published_at:%Y-%m-%d %H:%M:%S}", e.published_by, e.plan_id, e.reason] for e in epochs]
-    print_table("Epochs", ["epoch", "parent", "published (UTC)", "by", "plan", "reason"], rows)
+    rows = [
+        [e.epoch, e.parent, f"{e.published_at:%Y-%m-%d %H:%M:%S}", e.published_by, e.plan_id, e.reason, _content(e)]
+        for e in epochs
+    ]
+    print_table("Epochs", ["epoch", "parent", "published (UTC)", "by", "plan", "reason", "content"], rows)
+
+
+def _content(epoch: EpochRecord) -> str:
+    """Whether one can still go back to it."""
+    return f"removed {epoch.removed_at:%Y-%m-%d}: {epoch.removed_because}" if epoch.removed_at else "kept"
 
 
 @app.command()

@@ -25,6 +25,7 @@ from foreshard.settings import Settings
 from foreshard.transition import lease
 from foreshard.upkeep.needs import SOURCE, Need, Needs, needs
 from foreshard.upkeep.old_answers import remove_old_answers
+from foreshard.upkeep.old_epochs import remove_old_epochs
 from foreshard.usage.watermark import watermark
 
 _LEASE_SECONDS = 60
@@ -68,11 +69,13 @@ def maintain(
     isolated: Mapping[str, int],
     now: Callable[[], datetime] | None = None,
 ) -> dict[str, Any]:
-    """Maintains the tables for about so many minutes; {"upto", "tables": {name: sentence}, "left": [names], "answers"}.
+    """Maintains the tables for about so many minutes: {"upto", "tables": {name: sentence}, "left": [names], "answers",
+    "epochs"}, the last two a sentence about the control plane each.
 
     Raises ForeshardError at the end if a table failed, after the others were done; the sentence names it.
     """
     answers = remove_old_answers(url, settings.pool_id)
+    epochs = remove_old_epochs(settings, url)
     run = _Run(spark, settings, url, time.monotonic() + 60 * minutes, now or (lambda: datetime.now(UTC)))
     tables = [table for table in _rotated(kept_tables(settings, url), run.now()) if _exists(settings, table.name)]
     before = log.latest_version(settings.table(SOURCE))
@@ -84,7 +87,7 @@ def maintain(
         name, cause = next(iter(run.failed.items()))
         raise ForeshardError(f"maintenance of {', '.join(run.failed)} failed, the other tables are done; {name}: {cause}")
     sentences = {name: "; ".join(said) + "." for name, said in sorted(run.said.items())}
-    return {"upto": run.upto, "tables": sentences, "left": sorted(left), "answers": answers}
+    return {"upto": run.upto, "tables": sentences, "left": sorted(left), "answers": answers, "epochs": epochs}
 
 
 class _Run:

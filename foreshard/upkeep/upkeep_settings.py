@@ -26,7 +26,8 @@ class MaintenanceSettings:
 
 @dataclass(frozen=True)
 class RetentionSettings:
-    """Days of data kept, counted back from the newest complete hour; 0 keeps them for ever."""
+    """Days of data kept, counted back from the newest complete hour; 0 keeps them for ever. The content of routing epochs is
+    kept for the newest `epochs` of them and for `epoch_days`, by Postgres's clock."""
 
     __pydantic_config__ = _STRICT
 
@@ -34,6 +35,8 @@ class RetentionSettings:
     forecast_days: int = 90
     score_days: int = 365
     quarantine_days: int = 90
+    epochs: int = 1000
+    epoch_days: int = 30
 
 
 @dataclass(frozen=True)
