@@ -144,7 +144,7 @@ def check(spark: Any, settings: Settings, shards: list[int], version: int, cover
     """Verifies the copies; returns the rows. Raises SystemExit if one differs."""
     from foreshard.transition.verify import verify
 
-    outcome = verify(spark, settings, {NODE: dict.fromkeys(shards, covers_from)}, version, {})
+    outcome = verify(settings, {NODE: dict.fromkeys(shards, covers_from)}, version, {})
     if outcome.mismatches:
         raise SystemExit(f"verification failed: {outcome.mismatches[0]}")
     return sum(outcome.rows.values())

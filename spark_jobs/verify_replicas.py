@@ -22,7 +22,7 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.transition.spark_steps import verify_again
 
     url = resolve_url(settings)
-    return verify_again(spark, settings, url, arguments.plan, entity_shards.known(url, settings.pool_id))
+    return verify_again(settings, url, arguments.plan, entity_shards.known(url, settings.pool_id))
 
 
 if __name__ == "__main__":

@@ -73,12 +73,9 @@ def _covered(
     slots = [s for s in coverage if s < settings.slots]
     source = _within(source, list(coverage.values()), [(until or {}).get(s) for s in coverage])
     rows = source.where(F.col("slot").isin(slots)).withColumn("shard_id", F.col("slot"))
-    own = [(entity, shard) for entity, shard in isolated.items() if shard in coverage]
-    unknown = sorted({s for s in coverage if s >= settings.slots} - {shard for _, shard in own})
-    if unknown:  # it would pass for a shard without rows
-        raise ForeshardError(f"shard {unknown[0]} is no slot and no entity's own; retire its copies or restore entity_shard")
+    own = own_shards(settings, coverage, isolated)
     if own:
-        names = F.broadcast(spark.createDataFrame(own, "entity_id string, shard_id int"))
+        names = F.broadcast(spark.createDataFrame(list(own.items()), "entity_id string, shard_id int"))
         rows = rows.unionByName(source.join(names, "entity_id"))
     bounds = [(s, day, (until or {}).get(s)) for s, day in coverage.items() if day or s in (until or {})]
     if bounds:
@@ -87,6 +84,19 @@ def _covered(
             "(first_day IS NULL OR day >= first_day) AND (end_day IS NULL OR day < end_day)"
         )
     return rows.select(*serving("any").schema.names)
+
+
+def own_shards(settings: Settings, shards: Iterable[int], isolated: Mapping[str, int]) -> dict[str, int]:
+    """The isolated entities (entity → its own shard) that these shards are of.
+
+    Raises ForeshardError for a shard that is neither a slot nor one of theirs: it would pass for a shard without rows.
+    """
+    wanted = set(shards)
+    own = {entity: shard for entity, shard in isolated.items() if shard in wanted}
+    unknown = sorted({shard for shard in wanted if shard >= settings.slots} - set(own.values()))
+    if unknown:
+        raise ForeshardError(f"shard {unknown[0]} is no slot and no entity's own; retire its copies or restore entity_shard")
+    return own
 
 
 def _within(source: DataFrame, first: Sequence[date | None], end: Sequence[date | None]) -> DataFrame:

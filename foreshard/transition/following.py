@@ -156,7 +156,7 @@ def _make_anew(
         sizes = segment_bytes(spark, settings, version, shards, isolated)
         throttle.wait(url, settings.pool_id, sum(sum(days.values()) for days in sizes.values()))
     copy_shards(spark, settings, node_id, shards, version, isolated)
-    require_equal(verify(spark, settings, {node_id: shards}, version, isolated), settings)
+    require_equal(verify(settings, {node_id: shards}, version, isolated), settings)
     store.unpin(url, settings.pool_id, "usage_hourly", holder)
 
 

@@ -16,7 +16,10 @@ RETIRED_KINDS = frozenset({MoveKind.MOVE, MoveKind.DROP})
 
 @dataclass(frozen=True, slots=True)
 class MoveView:
-    """A move and how far it has come. `since`: when it came into its state. `step`: of the cut-over, as published last."""
+    """A move and how far it has come. `since`: when it came into its state. `step`: of the cut-over, as published last.
+
+    `source_version`: what was copied, or is being copied, None before.
+    """
 
     position: int
     kind: MoveKind
@@ -32,6 +35,7 @@ class MoveView:
     attempts: int = 0
     step: int = 0
     detail: str = ""  # why it failed or waits, as last recorded
+    source_version: int | None = None
 
     @property
     def copies(self) -> bool:

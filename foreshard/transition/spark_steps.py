@@ -9,10 +9,11 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from foreshard.errors import ForeshardError, Refused
-from foreshard.lake import log
 from foreshard.lake.tables import USAGE_HOURLY
 from foreshard.model import MoveKind
+from foreshard.routing import database
 from foreshard.settings import Settings
+from foreshard.transition import lease as leases
 from foreshard.transition import progress, store, throttle
 from foreshard.transition.acts import LEASE_SECONDS, Hold, serving_lease
 from foreshard.transition.controller import SparkStep, carry_out, controlling
@@ -56,15 +57,13 @@ def warm_up(spark: SparkSession, settings: Settings, url: str, plan_id: str, iso
     return {"plan_id": plan_id, "version": version, "rows": rows, "replicas": len(copied), "next": last.decision.sentence}
 
 
-def verify_again(
-    spark: SparkSession, settings: Settings, url: str, plan_id: str, isolated: Mapping[str, int]
-) -> dict[str, Any]:
+def verify_again(settings: Settings, url: str, plan_id: str, isolated: Mapping[str, int]) -> dict[str, Any]:
     """Verifies the plan's copies once more, each node's at the version it has applied; ForeshardError if one differs."""
     after = {s.value for s in (MoveState.VERIFIED, MoveState.SHADOWING, MoveState.CUTTING_OVER, MoveState.REVERSIBLE)}
     moves = store.read_moves(url, settings.pool_id, plan_id)
     chosen = [m for m in moves if m.kind in COPIED_KINDS and m.state in after | {MoveState.DONE.value}]
     coverage = _coverage([(m.target, m.shard_id, m.covers_from) for m in chosen])
-    outcome = verified(spark, settings, url, coverage, isolated, ACTOR)
+    outcome = verified(settings, url, coverage, isolated, ACTOR)
     require_equal(outcome, settings)
     return {"plan_id": plan_id, "rows": sum(outcome.rows.values()), "nodes": len(coverage)}
 
@@ -75,25 +74,22 @@ def spark_step_of(spark: SparkSession, isolated: Mapping[str, int]) -> SparkStep
     def step(hold: Hold, picture: Picture, decision: Decision) -> None:
         moves = [m for m in picture.moves if m.position in set(decision.positions)]
         if decision.act is Act.COPY:
-            _copy(spark, hold, moves, isolated)
+            _copy(spark, hold, picture, moves, isolated)
         elif decision.act is Act.CATCH_UP:
             nodes, bound = sorted({m.target for m in moves}), hold.settings.transition.catch_up_versions
             catch_up(spark, hold.settings, hold.url, nodes, isolated, bound=bound)
         else:
-            _verify(spark, hold, moves, isolated)
+            _verify(hold, moves, isolated)
 
     return step
 
 
-def _copy(spark: SparkSession, hold: Hold, moves: Sequence[MoveView], isolated: Mapping[str, int]) -> None:
+def _copy(spark: SparkSession, hold: Hold, picture: Picture, moves: Sequence[MoveView], isolated: Mapping[str, int]) -> None:
     """Copies node by node; a node that cannot be written to fails its own moves only."""
     settings, url, key, pool_id = hold.settings, hold.url, hold.key, hold.settings.pool_id
-    positions = [m.position for m in moves]
-    version = _pinned(hold, positions)
-    progress.advance_alone(url, hold.lease, key, positions, MoveState.COPYING, source_version=version)
-    # A hot replica that becomes full goes on serving what it has.
-    new = [m for m in moves if m.kind is not MoveKind.WIDEN]
-    store.upsert_replicas(url, pool_id, [store.ReplicaRecord(m.shard_id, m.target, "copying", m.covers_from) for m in new])
+    version = _version_to_copy(moves, picture.source_version)
+    _begin(hold, [m.position for m in moves], version)
+    _mirror(hold, moves)
     for node_id in sorted({m.target for m in moves}):
         mine = [m for m in moves if m.target == node_id]
         copied = dict.fromkeys((m.position for m in mine), 0)
@@ -124,32 +120,32 @@ def _copy(spark: SparkSession, hold: Hold, moves: Sequence[MoveView], isolated: 
         progress.advance_alone(url, hold.lease, key, list(rows), MoveState.CATCHING_UP, source_version=version, rows=rows)
 
 
-def _pinned(hold: Hold, positions: Sequence[int]) -> int:
-    """The version to copy: the one at which a copy was begun, if it is still that of the same table; else the newest."""
-    pool_id, plan_id = hold.settings.pool_id, hold.key.plan_id
-    newest = log.latest_version(hold.settings.table("usage_hourly"))
-    begun = [
-        m.source_version
-        for m in store.read_moves(hold.url, pool_id, plan_id)
-        if m.position in set(positions) and m.state == MoveState.COPYING.value and m.source_version is not None
-    ]
-    version = max(begun) if begun and max(begun) <= newest else newest
-    store.pin_version(hold.url, pool_id, "usage_hourly", version, plan_id)
-    return version
+def _version_to_copy(moves: Sequence[MoveView], newest: int) -> int:
+    """The version at which a copy was begun, if it is still that of the same table; else the newest."""
+    begun = [m.source_version for m in moves if m.state is MoveState.COPYING and m.source_version is not None]
+    return max(begun) if begun and max(begun) <= newest else newest
 
 
-def _mirror(hold: Hold, moves: Sequence[MoveView], version: int) -> None:
-    rows = [
-        store.ReplicaRecord(m.shard_id, m.target, "copying", m.covers_from, version)
-        for m in moves
-        if m.kind is not MoveKind.WIDEN
-    ]
+def _begin(hold: Hold, positions: Sequence[int], version: int) -> None:
+    """Pins the version and moves on to `copying`, in one transaction: a controller that lost its lease pins nothing."""
+    key = hold.key
+    pin = {"pool_id": key.pool_id, "table_name": "usage_hourly", "version": version, "holder": key.plan_id}
+    with database.transaction(hold.url) as cursor:
+        leases.check(cursor, hold.lease)
+        database.run(cursor, "pin_version", pin)
+        progress.advance(cursor, key, positions, MoveState.COPYING, source_version=version)
+
+
+def _mirror(hold: Hold, moves: Sequence[MoveView], version: int | None = None) -> None:
+    """Notes what is being copied, and the version once it is there. A hot replica that becomes full serves what it has."""
+    new = [m for m in moves if m.kind is not MoveKind.WIDEN]
+    rows = [store.ReplicaRecord(m.shard_id, m.target, "copying", m.covers_from, version) for m in new]
     store.upsert_replicas(hold.url, hold.settings.pool_id, rows)
 
 
-def _verify(spark: SparkSession, hold: Hold, moves: Sequence[MoveView], isolated: Mapping[str, int]) -> None:
+def _verify(hold: Hold, moves: Sequence[MoveView], isolated: Mapping[str, int]) -> None:
     coverage = _coverage([(m.target, m.shard_id, m.covers_from) for m in moves])
-    outcome = verified(spark, hold.settings, hold.url, coverage, isolated, hold.key.actor)
+    outcome = verified(hold.settings, hold.url, coverage, isolated, hold.key.actor)
     wrong: dict[tuple[str, int], str] = {}
     for mismatch in outcome.mismatches:
         wrong.setdefault((mismatch.node_id, mismatch.shard_id), str(mismatch))

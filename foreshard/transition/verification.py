@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from datetime import date
 
 import pandas as pd
-from pyspark.sql import SparkSession
 
 from foreshard.checks.gate import QualityError, require
 from foreshard.errors import ForeshardError
@@ -19,7 +18,6 @@ from foreshard.transition.verify import Mismatch, Verification, verify
 
 
 def verified(
-    spark: SparkSession,
     settings: Settings,
     url: str,
     coverage: Mapping[str, Mapping[int, date | None]],
@@ -41,7 +39,7 @@ def verified(
             for shard, day in shards.items():
                 by_version.setdefault(held[shard].applied_version, {}).setdefault(node_id, {})[shard] = day
         for version, part in sorted(by_version.items()):
-            outcome = verify(spark, settings, part, version, isolated)
+            outcome = verify(settings, part, version, isolated)
             rows |= dict(outcome.rows)
             wrong += outcome.mismatches
             different = {(m.node_id, m.shard_id) for m in outcome.mismatches}

@@ -130,7 +130,7 @@ def test_a_move_goes_through_every_stage(spark: Any, served: Settings) -> None:
     assert carry_on(settings, "through").is_over
     assert (plan_state(settings, "through"), states(settings, "through")) == ("done", ["done"])
     assert 0 not in holdings_of(settings, move.source)
-    assert verify_again(spark, settings, url, "through", {})["rows"] == made["rows"]
+    assert verify_again(settings, url, "through", {})["rows"] == made["rows"]
     assert_nothing_lost(settings)
     stages = [e.stage for e in store.read_events(url, settings.pool_id, "through") if e.position == 0]
     assert stages == [

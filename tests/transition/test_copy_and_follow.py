@@ -175,7 +175,7 @@ def test_a_plan_is_carried_out_over_a_kill_and_only_as_far_as_gateways_follow(sp
     assert once[hot] == source_shard(settings, hot, HOT_SINCE) != source_shard(settings, hot)
     assert warm_up(spark, settings, url, "p2", {})["rows"] == made["rows"]
     assert copied_shards(settings, idle[hot]) == once
-    assert verify_again(spark, settings, url, "p2", {})["rows"] == made["rows"]
+    assert verify_again(settings, url, "p2", {})["rows"] == made["rows"]
 
     # Gateways that come when it is cut over already are waited for too.
     assert not carry_on(replace(settings, transition=replace(settings.transition, reverse_seconds=3600)), "p2").is_over

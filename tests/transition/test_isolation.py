@@ -109,7 +109,7 @@ def test_a_hot_entity_is_isolated_and_consolidated_back_when_it_is_cold(spark: A
     warm_up(spark, settings, url, plan.plan_id, known)
     write_source(spark, settings, [(HOT, ORIGIN - timedelta(days=1), 77)])
     follow_source(spark, settings, url, known)
-    assert verify_again(spark, settings, url, plan.plan_id, known)["rows"] > 0
+    assert verify_again(settings, url, plan.plan_id, known)["rows"] > 0
     carry_out(spark, settings, plan.plan_id)
 
     assert current(settings).isolated == ((HOT, own),)

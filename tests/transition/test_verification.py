@@ -45,8 +45,8 @@ def copied(spark: Any, module_lake: Settings) -> Settings:
     return module_lake
 
 
-def verified(spark: Any, settings: Settings, coverage: Any = COVERAGE) -> Verification:
-    return verify(spark, settings, coverage, version(settings, "usage_hourly"), {"e0": OWN})
+def verified(settings: Settings, coverage: Any = COVERAGE) -> Verification:
+    return verify(settings, coverage, version(settings, "usage_hourly"), {"e0": OWN})
 
 
 def files_of(settings: Settings, node: str, shard: int) -> list[Path]:
@@ -59,14 +59,14 @@ def files_of(settings: Settings, node: str, shard: int) -> list[Path]:
 
 
 def test_sound_copies_equal_their_source_and_each_row_is_counted(spark: Any, copied: Settings) -> None:
-    outcome = verified(spark, copied)
+    outcome = verified(copied)
     assert outcome.mismatches == ()
     for node, shards in COVERAGE.items():
         for shard, day in shards.items():
             if shard != OWN:
                 assert outcome.rows[node, shard] == len(source_shard(copied, shard, day))
     assert outcome.rows["hot", OWN] == 2
-    assert verified(spark, copied, {}) == Verification({}, ())
+    assert verified(copied, {}) == Verification({}, ())
 
 
 def key_of(row: tuple[Any, ...]) -> str:
@@ -81,7 +81,7 @@ def test_a_deleted_a_changed_and_a_doubled_row_are_named(spark: Any, copied: Set
     table.delete(key_of(gone))
     table.update({"quantity": "quantity + 0.000001"}, predicate=key_of(changed))
     write_deltalake(table, table.to_pyarrow_table().from_pylist(extra, schema=table.to_pyarrow_table().schema), mode="append")
-    wrong = verified(spark, copied).mismatches
+    wrong = verified(copied).mismatches
     assert [(m.node_id, m.shard_id, m.day) for m in wrong] == [
         ("full", shard, row[4]) for shard, row in zip(SHARDS, (gone, changed, doubled), strict=False)
     ]
@@ -98,7 +98,7 @@ def test_a_deleted_a_changed_and_a_doubled_row_are_named(spark: Any, copied: Set
     assert "with other content (only in the source: " in str(wrong[1])
     assert f"{gone[0]}/s/o {gone[1]:%Y-%m-%d %H:%M:%S}Z quantity {gone[2]}, events 1" in str(wrong[0])
     table.restore(before)
-    assert verified(spark, copied).mismatches == ()
+    assert verified(copied).mismatches == ()
 
 
 def test_rows_beyond_three_and_rows_of_days_not_covered_are_told_by_their_number(spark: Any, copied: Settings) -> None:
@@ -108,7 +108,7 @@ def test_rows_beyond_three_and_rows_of_days_not_covered_are_told_by_their_number
     row = next(r for r in table.to_pyarrow_table().to_pylist() if r["shard_id"] == shard)
     old = [row | {"day": DAY.date(), "hour": DAY, "service_id": f"s{n}"} for n in range(5)]
     write_deltalake(table, table.to_pyarrow_table().from_pylist(old, schema=table.to_pyarrow_table().schema), mode="append")
-    wrong = verified(spark, copied).mismatches
+    wrong = verified(copied).mismatches
     # The source has rows of that day, too, but none that this copy is to have.
     assert [(m.shard_id, m.day, m.source_rows, m.copied_rows) for m in wrong] == [(shard, DAY.date(), 0, 5)]
     assert len(wrong[0].differing) == 3
@@ -139,7 +139,7 @@ def test_a_damaged_file_is_found_wherever_the_damage_is(spark: Any, copied: Sett
     damage(file)
     try:
         coverage = {"full": {shard: None for shard in SHARDS[:3]}}
-        outcome = verified(spark, copied, coverage)
+        outcome = verified(copied, coverage)
     finally:
         file.write_bytes(whole)
     found = {(m.node_id, m.shard_id) for m in outcome.mismatches}
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_found_wherever_the_damage_is(spark: Any, copied: Sett
             assert "\n" not in str(mismatch)
     else:
         # A flip in what no reader needs, such as the name of the program that wrote the file, changes no row.
-        assert outcome.rows == verified(spark, copied, coverage).rows
+        assert outcome.rows == verified(copied, coverage).rows
     assert outcome.rows["full", SHARDS[0]] == len(source_shard(copied, SHARDS[0]))
 
 
@@ -160,7 +160,7 @@ def test_a_flip_under_hadoops_own_checksums_is_found_too(spark: Any, copied: Set
     table = DeltaTable(copied.table("serving/kept"))
     file = Path(next(uri for uri in table.file_uris() if f"shard_id={SHARDS[0]}/" in uri))
     flipped(0.5)(file)
-    wrong = verified(spark, copied, {"kept": {SHARDS[0]: None, SHARDS[1]: None}}).mismatches
+    wrong = verified(copied, {"kept": {SHARDS[0]: None, SHARDS[1]: None}}).mismatches
     assert [(m.shard_id, m.day) for m in wrong] == [(SHARDS[0], None)]
     assert wrong[0].file.endswith(file.name)
     assert str(wrong[0]) == f"shard {SHARDS[0]} on kept: {wrong[0].file} is damaged or missing and cannot be read"
@@ -173,7 +173,7 @@ def test_a_damaged_source_is_said_to_be_the_sources_fault(spark: Any, copied: Se
     cut(file)
     try:
         with pytest.raises(ForeshardError, match=rf"{file.name} of usage_hourly is damaged"):
-            verified(spark, copied)
+            verified(copied)
     finally:
         file.write_bytes(whole)
 
@@ -187,8 +187,8 @@ def test_a_source_restated_in_the_middle_is_found(spark: Any, copied: Settings) 
     newest = write_source(spark, copied, [row for row in restated if row[1].date() == DAY.date()])
     copy_moves(spark, copied, "middle", jobs, at, {})
     coverage = {"middle": {SHARDS[0]: None}}
-    assert verify(spark, copied, coverage, at, {}).mismatches == (), "the copy is of the version at which it was begun"
-    wrong = verify(spark, copied, coverage, newest, {}).mismatches
+    assert verify(copied, coverage, at, {}).mismatches == (), "the copy is of the version at which it was begun"
+    wrong = verify(copied, coverage, newest, {}).mismatches
     assert [(m.shard_id, m.day) for m in wrong] == [(SHARDS[0], DAY.date())]
     assert {d.side for d in wrong[0].differing} == {"source", "copy"}
 
@@ -198,7 +198,7 @@ def test_a_compacted_copy_is_still_equal(spark: Any, copied: Settings) -> None:
     copy_moves(spark, copied, "compacted", [CopyJob(0, SHARDS[0], None, "p/0")], at, {}, rate=lambda: 1e-6)
     assert compact(copied, "compacted") == 3
     coverage = {"compacted": {SHARDS[0]: None}}
-    assert verify(spark, copied, coverage, at, {}).mismatches == ()
+    assert verify(copied, coverage, at, {}).mismatches == ()
 
 
 def test_a_mismatch_says_what_it_knows() -> None:
