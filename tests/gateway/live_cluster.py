@@ -24,6 +24,7 @@ HOUR = datetime(2013, 11, 20, 5, tzinfo=UTC)
 SLOTS = 4
 ENTITIES = tuple(f"AA{number}" for number in range(12))
 NODES = ("a", "b")
+KEYS = {"gold": "key-of-gold", "bronze": "key-of-bronze"}  # of the guarded cluster, by class
 PutShard = Callable[..., None]
 
 _SETTINGS = """
@@ -109,7 +110,7 @@ class Cluster:
             except httpx.HTTPError:
                 return False
 
-        wait_until(is_ready, 20, f"{name} to be ready", child=child)
+        wait_until(is_ready, 60, f"{name} to be ready", child=child)
         self.addresses[name] = found[0]
 
     def kill(self, name: str) -> None:
