@@ -19,7 +19,7 @@ from foreshard.gateway import last_known_good
 from foreshard.gateway.router import Router
 from foreshard.model import NodeState
 from foreshard.routing import database, pool, store
-from foreshard.routing.database import KeptConnection
+from foreshard.routing.database import KeptConnection, ReadOnly
 
 POLL_SECONDS = 3.0
 LEASE_SECONDS = 30.0
@@ -142,26 +142,45 @@ class Subscriber:
         if self._kept is not None:
             self._kept.close()
 
-    def _refresh(self, url: KeptConnection) -> None:
-        store.register_gateway(url, self._pool_id, self._gateway_id, self._lease_seconds)
+    def _refresh(self, postgres: KeptConnection) -> None:
+        unwritten = self._renew(postgres)
         # Only the number is read at each poll; a snapshot may be large.
-        heard = pool.read_pool(url, self._pool_id)
+        heard = pool.read_pool(postgres, self._pool_id)
         self.desired_nodes = heard.desired_nodes
         if heard.current_epoch > self._router.epoch:
-            snapshot = store.current(url, self._pool_id)
+            snapshot = store.current(postgres, self._pool_id)
             if snapshot is not None:
                 self._router.adopt(snapshot)
         self._keep()
-        self._heard_at = time.monotonic()
-        for row in database.query(url, "observe_nodes", {"pool_id": self._pool_id}):
+        for row in database.query(postgres, "observe_nodes", {"pool_id": self._pool_id}):
             applied = {int(shard): int(version) for shard, version in (row["shards"] or {}).items()}
             self._router.observe(row["node_id"], url=row["url"], state=NodeState(row["state"]), applied=applied)
+        self._refuse_an_older(heard.current_epoch)
+        self._heard_at = time.monotonic()
+        if unwritten is not None:
+            raise unwritten
         epoch = self._router.epoch
         # Old copies go once every gateway has acknowledged: so only when no query routed by an older epoch is in flight.
         if self._acknowledged < epoch and self._router.is_drained(epoch):
-            store.acknowledge(url, self._pool_id, self._gateway_id, epoch)
+            store.acknowledge(postgres, self._pool_id, self._gateway_id, epoch)
             self._acknowledged = epoch
-        self._each_turn(url.url)
+        self._each_turn(postgres.url)
+
+    def _renew(self, postgres: KeptConnection) -> ReadOnly | None:
+        """Prolongs the lease. A standby takes none, but what it knows is still followed."""
+        try:
+            store.register_gateway(postgres, self._pool_id, self._gateway_id, self._lease_seconds)
+        except ReadOnly as error:
+            return error
+        return None
+
+    def _refuse_an_older(self, current: int) -> None:
+        """Epochs only grow. A smaller one is of a restored backup: what it routes to may be gone, so nothing is adopted."""
+        if current < self._router.epoch:
+            raise ForeshardError(
+                f"Postgres says that epoch {current} is current, as after a restored backup; publish until it has passed "
+                f"{self._router.epoch}, or stop the gateway, delete {self._file} and start it again"
+            )
 
     def _listen(self) -> None:
         while not self._stopping.is_set():

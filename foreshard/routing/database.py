@@ -78,6 +78,10 @@ def create(url: str, name: str) -> None:
         connection.close()
 
 
+class ReadOnly(ForeshardError):
+    """Postgres takes no writes, as a standby does; it still answers."""
+
+
 class KeptConnection:
     """One connection for many transactions, for a process that asks often: made at the first, and anew after one failed.
 
@@ -145,7 +149,7 @@ def told(url: str) -> Iterator[None]:
             f"Postgres at {address(url)} broke off: {_reason(error)}; nothing is half-written, run the command again"
         ) from None
     except errors.ReadOnlySqlTransaction:
-        raise ForeshardError(
+        raise ReadOnly(
             f"Postgres at {address(url)} is read-only, as a standby is; nothing was written, wait for the failover or let "
             "postgres_url name the primary"
         ) from None

@@ -103,10 +103,16 @@ def encode(snapshot: Snapshot) -> tuple[bytes, str]:
 
 
 def decode(packed: bytes, checksum: str) -> Snapshot:
-    """The snapshot; raises ForeshardError if the bytes do not match the checksum or are of another format."""
+    """The snapshot; raises ForeshardError if the bytes do not match the checksum, are of another format or no snapshot."""
     if hashlib.sha256(packed).hexdigest() != checksum:
         raise ForeshardError("routing snapshot does not match its checksum; it was damaged or changed after publication")
-    document: dict[str, Any] = json.loads(zstandard.ZstdDecompressor().decompress(packed))
+    try:
+        return _read(json.loads(zstandard.ZstdDecompressor().decompress(packed)))
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, zstandard.ZstdError) as error:
+        raise ForeshardError(f"routing snapshot cannot be read, although its checksum is right: {error!r}") from None
+
+
+def _read(document: dict[str, Any]) -> Snapshot:
     if document.get("format") == ROWS_FORMAT:
         replicas, predicted = _replicas_of_rows(document), _loads_of_rows(document)
     elif document.get("format") == FORMAT:

@@ -139,7 +139,7 @@ def rollback(
 def current(url: str | KeptConnection, pool_id: str) -> Snapshot | None:
     """The current snapshot, None before the first; raises ForeshardError if it is damaged."""
     rows = database.query(url, "read_current_snapshot", {"pool_id": pool_id})
-    return _decoded(rows[0]) if rows else None
+    return _decoded(rows[0], pool_id) if rows else None
 
 
 def isolated_entities(url: str, pool_id: str) -> dict[str, int]:
@@ -155,7 +155,7 @@ def epoch(url: str, pool_id: str, n: int) -> Snapshot:
         raise ForeshardError(f"pool {pool_id} has no epoch {n}; `foreshard routes history` lists them")
     if rows[0]["snapshot"] is None:
         raise Refused(f"the content of epoch {n} of pool {pool_id} was removed: {rows[0]['removed_because']}")
-    return _decoded(rows[0])
+    return _decoded(rows[0], pool_id)
 
 
 def history(url: str, pool_id: str, limit: int = 20) -> list[EpochRecord]:
@@ -223,8 +223,14 @@ def read_heartbeats(url: str | KeptConnection, pool_id: str) -> dict[str, Heartb
     return {row["node_id"]: Heartbeat(**row) for row in rows}
 
 
-def _decoded(row: Row) -> Snapshot:
-    return decode(bytes(row["snapshot"]), row["checksum"])
+def _decoded(row: Row, pool_id: str) -> Snapshot:
+    snapshot = decode(bytes(row["snapshot"]), row["checksum"])
+    if (snapshot.pool_id, snapshot.epoch) != (pool_id, row["epoch"]):
+        raise ForeshardError(
+            f"the row of epoch {row['epoch']} of pool {pool_id} holds epoch {snapshot.epoch} of pool {snapshot.pool_id}: "
+            "it was changed after publication"
+        )
+    return snapshot
 
 
 class Subscription:
@@ -264,7 +270,7 @@ class Subscription:
         except psycopg2.Error:
             self.close()
             return None
-        return _decoded(rows[0]) if rows else None
+        return _decoded(rows[0], self._pool_id) if rows else None
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
