@@ -30,7 +30,7 @@ def haproxy() -> str:
     """The program; the test fails with what to do where it is missing."""
     found = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
     if found is None:
-        pytest.fail("HAProxy is not installed; run `scripts/setup.sh proxies` as root, or install the package haproxy")
+        pytest.fail("HAProxy is not installed; run `make servers` as root, or install the package haproxy")
     return found
 
 

@@ -71,12 +71,12 @@ def test_a_driver_killed_at_any_epoch_goes_on_from_what_haproxy_holds(
             driver.child.process.wait()
             assert {proxy.ask(f"e{n}").status_code for n in range(8)} <= {200, 503}
             driver.start()
-            wait_until(lambda epoch=epoch: proxy.api.held().epoch == epoch, 30, "the epoch", child=driver.child)
+            wait_until(lambda epoch=epoch: proxy.api.held().epoch == epoch, 90, "the epoch", child=driver.child)
             assert proxy.weights("s1") == dict.fromkeys(pair, 256)
             assert {proxy.ask(f"e{n}").headers["X-Foreshard-Node"] for n in range(8)} == set(pair)
-            wait_until(lambda epoch=epoch: store.unacknowledged(database, "usage", epoch) == [], 30, "the acknowledgement")
+            wait_until(lambda epoch=epoch: store.unacknowledged(database, "usage", epoch) == [], 90, "the acknowledgement")
         second = driver.start("second.log")
-        assert second.process.wait(timeout=60) == 1
+        assert second.process.wait(timeout=120) == 1
         assert "another process drives the HAProxy" in driver.said("second.log")
     finally:
         driver.child.stop()
@@ -92,16 +92,16 @@ def test_without_postgres_haproxy_goes_on_and_a_driver_starts_from_its_last_know
         published = Published(url, SLOT_BITS, nodes)
         published.publish(published.everywhere("a", "b"))
         driver = DriverProcess(tmp_path, url, proxy.folder)
-        wait_until(lambda: proxy.api.held().epoch == 1, 30, "the epoch", child=driver.child)
-        wait_until((proxy.folder / "last_known_good").exists, 30, "the last-known-good file", child=driver.child)
+        wait_until(lambda: proxy.api.held().epoch == 1, 90, "the epoch", child=driver.child)
+        wait_until((proxy.folder / "last_known_good").exists, 90, "the last-known-good file", child=driver.child)
     finally:
         server.stop()
     try:
-        wait_until(lambda: "keeps epoch 1" in driver.said(), 30, "the driver to miss Postgres", child=driver.child)
+        wait_until(lambda: "keeps epoch 1" in driver.said(), 90, "the driver to miss Postgres", child=driver.child)
         assert proxy.ask("AA1").status_code == 200
         assert driver.child.stop() == 0
         proxy.api.run(["set server s1/a:1 weight 3"])
         driver.start("second.log")
-        wait_until(lambda: proxy.weights("s1") == {"a": 256, "b": 256}, 30, "the weights of the file", child=driver.child)
+        wait_until(lambda: proxy.weights("s1") == {"a": 256, "b": 256}, 90, "the weights of the file", child=driver.child)
     finally:
         driver.child.stop()
