@@ -44,17 +44,11 @@ def check_snapshot(snapshot: Snapshot, policy: Policy, live: Collection[str], no
     full = [0] * slots
     seen: set[tuple[int, str]] = set()
     for replica in snapshot.replicas:
-        where = f"epoch {snapshot.epoch}: shard {replica.shard_id} on {replica.node_id}"
-        if replica.shard_id not in shards:
-            raise Refused(f"{where}: there is no such shard among {slots} slots and the isolated entities")
-        if replica.node_id not in known:
-            raise Refused(f"{where}: the node is not among the epoch's nodes")
-        if not (math.isfinite(replica.weight) and replica.weight > 0):
-            raise Refused(f"{where}: weight {replica.weight} is not a positive number")
-        if (replica.shard_id, replica.node_id) in seen:
-            raise Refused(f"{where}: the replica is listed twice")
-        seen.add((replica.shard_id, replica.node_id))
-        if replica.shard_id < slots and replica.is_full and replica.node_id in usable:
+        key = (replica.shard_id, replica.node_id)
+        if replica.shard_id not in shards or replica.node_id not in known or key in seen or not 0 < replica.weight < math.inf:
+            raise Refused(f"epoch {snapshot.epoch}: {_fault(replica, slots, shards, known)}")
+        seen.add(key)
+        if replica.covers_from is None and replica.shard_id < slots and replica.node_id in usable:
             full[replica.shard_id] += 1
     for shard_id, count in enumerate(full):
         needed = enough_full_replicas(policy, len(usable), None if now is None else now.get(shard_id, 0))
@@ -63,6 +57,18 @@ def check_snapshot(snapshot: Snapshot, policy: Policy, live: Collection[str], no
                 f"epoch {snapshot.epoch}: shard {shard_id} has {count} full replicas on live nodes and needs {needed}; "
                 "plan again from the current nodes"
             )
+
+
+def _fault(replica: Replica, slots: int, shards: Collection[int], known: Collection[str]) -> str:
+    """What is wrong with a replica that is."""
+    where = f"shard {replica.shard_id} on {replica.node_id}"
+    if replica.shard_id not in shards:
+        return f"{where}: there is no such shard among {slots} slots and the isolated entities"
+    if replica.node_id not in known:
+        return f"{where}: the node is not among the epoch's nodes"
+    if not 0 < replica.weight < math.inf:
+        return f"{where}: weight {replica.weight} is not a positive number"
+    return f"{where}: the replica is listed twice"
 
 
 def _check_isolated(snapshot: Snapshot) -> None:

@@ -53,7 +53,7 @@ def predicted_node_loads(
     means = np.bincount(cells, columns.mean, shards * len(starts)).reshape(shards, len(starts))
     share = weight / np.bincount(held, weight, shards)[held]
     loads = [np.bincount(node, share * means[held, at], len(nodes)) for at in range(len(starts))]
-    return starts, np.array(loads).T.reshape(len(nodes), len(starts))
+    return starts, np.array(loads, np.float64).reshape(len(starts), len(nodes)).T
 
 
 def _with_slots(replicas: list[Replica], isolated: Mapping[str, int], slot_bits: int) -> list[Replica]:

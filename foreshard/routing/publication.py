@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
+from datetime import date
 
 from psycopg2.extras import RealDictCursor
 
 from foreshard.errors import ForeshardError, Refused
+from foreshard.model import Replica
 from foreshard.routing import database, pool
 from foreshard.routing.database import Row
 from foreshard.routing.invariants import check_snapshot
@@ -57,23 +60,30 @@ def write_epoch(
             "reason": reason,
         },
     )
-    replicas = snapshot.replicas
-    database.run(
-        cursor,
-        "insert_routing_entries",
-        {
-            **key,
-            "shard_ids": [r.shard_id for r in replicas],
-            "node_ids": [r.node_id for r in replicas],
-            "weights": [r.weight for r in replicas],
-            "covers_from": [r.covers_from for r in replicas],
-        },
-    )
+    database.run(cursor, "insert_routing_entries", {**key, **_entries(snapshot.replicas)})
     isolated = {"entity_ids": [e for e, _ in snapshot.isolated], "shard_ids": [s for _, s in snapshot.isolated]}
     database.run(cursor, "replace_isolated_entities", {**key, **isolated})
     database.run(cursor, "mark_replicas_serving", key)
     # Delivered at commit, and only then.
     database.run(cursor, "notify_epoch", {"channel": channel(snapshot.pool_id), "payload": str(snapshot.epoch)})
+
+
+def _entries(replicas: Sequence[Replica]) -> dict[str, object]:
+    """The parameters of insert_routing_entries."""
+    names: dict[str, int] = {}
+    days: dict[date | None, int] = {}
+    return {
+        "shard": _array(str(r.shard_id) for r in replicas),
+        "node": _array(str(names.setdefault(r.node_id, len(names) + 1)) for r in replicas),
+        "weight": _array(repr(float(r.weight)) for r in replicas),
+        "day": _array(str(days.setdefault(r.covers_from, len(days) + 1)) for r in replicas),
+        "names": list(names),
+        "days": list(days),
+    }
+
+
+def _array(numbers: Iterable[str]) -> str:
+    return "{" + ",".join(numbers) + "}"
 
 
 def check_plan(cursor: RealDictCursor, pool_id: str, plan_id: str, expected_epoch: int) -> None:
