@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition test soak test-fast test-spark test-live lint format lock clean
+.PHONY: help setup servers demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition benchmark-routing test soak test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -36,6 +36,10 @@ benchmark-transition: setup ## copies and verifications beside bare Spark, and r
 
 servers: setup ## HAProxy and etcd, which the live tests run, if they are missing
 	@scripts/servers.sh
+
+# Some of them: make benchmark-routing ARGS='--only decisions,tail' OUT=figures.json
+benchmark-routing: setup ## gateways' decisions and simulated tails beside rivals and bounds
+	@$(BIN)/python -m benchmarks.routing $(if $(OUT),--out $(OUT)) $(ARGS)
 
 test: setup servers lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2

@@ -1,85 +1,131 @@
-"""Several queries in one request: `POST /v1/usage`, each with an answer and a status of its own."""
+"""Many queries' choices at once, by the rule of `foreshard.gateway.line_up`, compiled."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from pydantic import ValidationError
+import numpy as np
+import numpy.typing as npt
 
-from foreshard.gateway import query
-from foreshard.gateway.dispatch import Answer
-from foreshard.gateway.interface import Batch, BatchQuery
-from foreshard.gateway.query import BadQuery, Query
+from foreshard.forecast.compiled import compiled
+from foreshard.gateway.decision import Decision, Setting, Verdict
+from foreshard.gateway.line_up import GOLDEN_RATIO, TELLS, LineUp, Seat
 
-LARGEST_BODY = 4 << 20
-# Of one batch, so that it does not keep others from the pipelines.
-SIDE_BY_SIDE = 16
-_LARGEST_ANSWERS = 64 << 20
-
-Ask = Callable[[Query, str], Awaitable[Answer]]
-Refusal = Callable[[Answer], str]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
-def parse(body: bytes, most: int) -> list[BatchQuery]:
-    """The queries of a body; raises BadQuery if one has not the shape of a query, or if there are more than `most`."""
-    try:
-        queries = Batch.model_validate_json(body).queries
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part)[:40] for part in first["loc"]) or "the body"
-        raise BadQuery(f"{where}: {first['msg']}; the body must be an object with a list of queries") from None
-    if not 1 <= len(queries) <= most:
-        raise BadQuery(f"queries: a batch has 1 to {most} queries, not {len(queries)}")
-    return queries
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """`chosen`, shape (queries,): which of `seats` each query goes to; −1: nobody, `Router.route` says why of such a query."""
+
+    epoch: int
+    chosen: Ints
+    seats: Sequence[Seat]
+    settings: Sequence[Setting]
+
+    @property
+    def node_ids(self) -> list[str]:
+        """Of each of `seats`: `[batch.node_ids[i] for i in batch.chosen]` are the queries' nodes where i is not −1."""
+        return [seat.node_id for seat in self.seats]
+
+    def decision(self, query: int, cost: float = 1.0) -> Decision:
+        """What `Router.started` and `finished` are to be told of a query that has a node."""
+        at = int(self.chosen[query])
+        seat = self.seats[at]
+        predicted, setting = seat.holder.predicted, self.settings[at]
+        return Decision(Verdict.ROUTED, seat.shard_id, self.epoch, seat.node_id, seat.url, predicted, cost, basis=setting)
 
 
-async def answer(queries: list[BatchQuery], query_class: str, ask: Ask, told: Refusal) -> bytes:
-    """The JSON of a BatchAnswers. `told` is the sentence for an answer that is not one."""
-    turns = asyncio.Semaphore(SIDE_BY_SIDE)
-    size = 0
+def choose_many(
+    epoch: int, lines: Sequence[tuple[int, LineUp]], slots: Ints, turns: Floats, draw: Callable[[], float]
+) -> Batch:
+    """`lines`: the line-up of each slot that occurs; `turns`, shape (all slots,), goes on from call to call.
 
-    async def one(asked: BatchQuery) -> bytes:
-        nonlocal size
-        try:
-            parsed, granularity = query.from_parameters(asked.model_dump(), query_class)
-        except BadQuery as error:
-            return _without(400, str(error))
-        async with turns:
-            if size > _LARGEST_ANSWERS:
-                return _without(413, f"the answers of this batch have {_LARGEST_ANSWERS >> 20} MiB already; ask in another")
-            got = await ask(parsed, granularity)
-        size += len(got.body)
-        return _answered(got) if got.status == 200 else _without(got.status, told(got), got.retry_after)
-
-    answers = await asyncio.gather(*(one(asked) for asked in queries))
-    return b'{"answers":[' + b",".join(answers) + b"]}"
-
-
-def _answered(got: Answer) -> bytes:
-    if not _is_list(got.body):
-        return _without(503, f"pipeline {got.decision.node_id} answered with something else than a list", 1)
-    who = json.dumps({"status": 200, "node_id": got.decision.node_id, "epoch": got.decision.epoch})
-    # As it came: quantities keep all their digits.
-    return who[:-1].encode() + b',"usage":' + got.body + b"}"
-
-
-def _is_list(body: bytes) -> bool:
-    """Whether the body may stand within another: a pipeline of another make may send anything."""
-    try:
-        return isinstance(json.loads(body.decode(), parse_constant=_refused), list)
-    except (ValueError, RecursionError):
-        return False
+    A query counts as in flight for the ones after it. Time O(queries · replicas of a shard + replicas of the line-ups).
+    """
+    seats = [seat for _, line in lines for seat in line.seats]
+    settings = [line.setting for _, line in lines for _ in line.seats]
+    begin, end = np.zeros((2, len(turns)), dtype=np.int64)
+    at = 0
+    for slot, line in lines:
+        begin[slot], end[slot] = at, at + len(line.seats)
+        at += len(line.seats)
+    nodes = {node_id: i for i, node_id in enumerate(dict.fromkeys(seat.node_id for seat in seats))}
+    by_node = {seat.node_id: seat.activity for seat in seats}
+    chosen = np.empty(len(slots), dtype=np.int64)
+    _choose(
+        slots,
+        begin,
+        end,
+        np.array([edge for _, line in lines for edge in line.cumulative], dtype=np.float64),
+        np.array([seat.weight for seat in seats], dtype=np.float64),
+        np.array([nodes[seat.node_id] for seat in seats], dtype=np.int64),
+        np.array([by_node[node_id].factor for node_id in nodes], dtype=np.float64),
+        np.array([by_node[node_id].in_flight for node_id in nodes], dtype=np.float64),
+        turns,
+        int(draw() * 2.0**53),
+        chosen,
+    )
+    return Batch(epoch, chosen, seats, settings)
 
 
-def _refused(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON")
+@compiled
+def two_of(cumulative: Floats, begin: int, end: int, turn: float, drawn: float) -> tuple[int, int]:
+    """As `LineUp.two`, of the seats from `begin` to `end`."""
+    first = begin
+    while cumulative[first] <= turn:
+        first += 1
+    before = cumulative[first - 1] if first > begin else 0.0
+    width = cumulative[first] - before
+    at = drawn * (1.0 - width)
+    if at >= before:
+        at += width
+    second = begin
+    while second < end and cumulative[second] <= at:
+        second += 1
+    if second in (first, end):
+        second = first - 1 if first > begin else begin + 1
+    return first, second
 
 
-def _without(status: int, error: str, retry_after: float | None = None) -> bytes:
-    found: dict[str, object] = {"status": status, "error": error}
-    if retry_after is not None:
-        found["retry_after"] = max(1, math.ceil(retry_after))
-    return json.dumps(found).encode()
+@compiled
+def _choose(
+    slots: Ints,
+    begin: Ints,
+    end: Ints,
+    cumulative: Floats,
+    weight: Floats,
+    node: Ints,
+    factor: Floats,
+    in_flight: Floats,
+    turns: Floats,
+    seed: int,
+    chosen: Ints,
+) -> None:
+    state = np.uint64(seed)
+    for query in range(slots.shape[0]):
+        slot = slots[query]
+        first = begin[slot]
+        if end[slot] - first > 1:
+            # Splitmix64 (Steele, Lea and Flood 2014): a counter, well mixed.
+            state += np.uint64(0x9E3779B97F4A7C15)
+            mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+            turns[slot] += GOLDEN_RATIO if turns[slot] + GOLDEN_RATIO < 1.0 else GOLDEN_RATIO - 1.0
+            drawn = (mixed >> np.uint64(11)) * 2.0**-53
+            first, second = two_of(cumulative, begin[slot], end[slot], turns[slot], drawn)
+            one, other = node[first], node[second]
+            # factor × (TELLS × in flight + 1) / weight, without the divisions
+            if (
+                factor[other] * (TELLS * in_flight[other] + 1.0) * weight[first]
+                < factor[one] * (TELLS * in_flight[one] + 1.0) * weight[second]
+            ):
+                first = second
+        elif end[slot] == first:
+            first = -1
+        if first >= 0:
+            in_flight[node[first]] += 1.0
+        chosen[query] = first

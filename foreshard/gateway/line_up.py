@@ -1,8 +1,8 @@
 """The replicas of one shard that can answer now, with their weights: what a choice is made among.
 
-Two are sampled by weight; the lower of factor × (2 × in flight + 1) / weight gets the query. In flight is doubled because
-other gateways have sent about as many there as this one: what a node reports of itself is older than its queue. The factor is
-the node's correction × 1 / (1 − expected utilisation).
+Two are sampled by weight; the lower of factor × (in flight + 1) / weight gets the query. In flight is what this gateway has
+there, times `TELLS` for what others have: a node's own report of that is older than its queue. The factor is the node's
+correction × 1 / (1 − expected utilisation).
 
 Sources: Mitzenmacher, "The power of two choices in randomized load balancing", 2001. The first of the two is taken at the
 next multiple of the golden ratio (Weyl's sequence, 1916) instead of at random, so that each replica's turns are spread evenly
@@ -23,6 +23,9 @@ from foreshard.gateway.routing_table import Candidate
 from foreshard.model import Node, NodeState
 
 GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+# So many queries at a node each one of this gateway's tells of: where it has many, other gateways have more than elsewhere too.
+# Simulated with 1, 2, 4 and 16 gateways (docs/routing-benchmark.md), 1.5 to 2 is best or nearly so for all.
+TELLS = 5.0 / 3.0
 EVER = datetime.min.replace(tzinfo=UTC)
 
 

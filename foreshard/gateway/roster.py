@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+import numpy as np
+import numpy.typing as npt
+
 from foreshard.gateway.activity import LOAD_SECONDS, NodeActivity
 from foreshard.gateway.line_up import EVER, Asked, Holder, LineUp, Seat, line_up, turns_from
 from foreshard.gateway.routing_table import Candidate, RoutingTable
@@ -47,6 +50,7 @@ class Roster:
         self.begin = self.end = EVER  # of the interval that predictions are in place for
         self._slow_start_seconds = slow_start_seconds
         self._replicas = {(r.shard_id, r.node_id) for r in snapshot.replicas}
+        self._turns: npt.NDArray[np.float64] | None = None
         self._appeared = self._appearances(before, clock)
 
     def line_up(self, key: int | str, changes: int, clock: float, draw: Callable[[], float]) -> LineUp:
@@ -66,6 +70,13 @@ class Roster:
     def seats(self, key: int | str, clock: float) -> list[Seat]:
         """Of all replicas, whether they can answer or not."""
         return self._seats(key, clock)[0]
+
+    def turns_of_batches(self, draw: Callable[[], float]) -> npt.NDArray[np.float64]:
+        """Where each slot's turns are among queries that are routed many at once, shape (slots,)."""
+        if self._turns is None:
+            every = 1 << self.table.snapshot.slot_bits
+            self._turns = (draw() + 0.5**0.5 * np.arange(every)) % 1.0
+        return self._turns
 
     def turn_to(self, now: datetime) -> None:
         """Puts the predictions of the interval that holds `now` in place."""

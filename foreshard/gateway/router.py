@@ -13,15 +13,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
+from foreshard.errors import ForeshardError
 from foreshard.gateway.activity import NodeActivity, Outcome
 from foreshard.gateway.decision import Decision, Verdict, none_left
-from foreshard.gateway.line_up import Asked, LineUp, Seat
+from foreshard.gateway.line_up import TELLS, Asked, LineUp, Seat
 from foreshard.gateway.query import Query
 from foreshard.gateway.roster import Roster
 from foreshard.gateway.routing_table import RoutingTable
 from foreshard.model import NodeState
 from foreshard.routing.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from foreshard.gateway.batch import Batch
 
 SLOW_START_SECONDS = 10.0
 _ANYBODY: frozenset[str] = frozenset()
@@ -113,13 +121,7 @@ class Router:
         if not roster.begin <= now < roster.end:
             roster.turn_to(now)
         key = roster.table.key(query.entity_id)
-        # Read before the states that a new line-up is made of: what changes meanwhile is then seen next time.
-        changes = self._changes
-        line = roster.lines.get(key)
-        if line is None or line.changes != changes or clock >= line.until:
-            line = roster.line_up(key, changes, clock, self._draw)
-        if not line.suits(query.range_start, minimum_version, exclude):
-            line = roster.line_up_for(key, Asked(query.range_start, minimum_version, exclude), clock, self._draw)
+        line = self._line(roster, key, clock, query.range_start, minimum_version, exclude)
         cost = self._operation_cost.get(query.operation_id, 1.0)
         seats = line.seats
         if len(seats) > 1:
@@ -144,6 +146,35 @@ class Router:
             line.setting,
         )
 
+    def route_many(
+        self, slots: npt.NDArray[np.int64], *, range_start: datetime, now: datetime, minimum_version: int | None = None
+    ) -> Batch:
+        """Where to send many queries that ask for the same time on; shape (queries,), see `foreshard.slots.slots_of`.
+
+        By the same rule as `route`, each query counting as in flight for the next. An isolated entity goes to its slot's
+        replicas, which hold it as well. Raises ForeshardError before the first epoch or for a number that is no slot.
+        """
+        # Compiling is only for those who route so.
+        from foreshard.gateway.batch import choose_many
+
+        roster = self._roster
+        if roster is None:
+            raise ForeshardError("no epoch has been published or adopted yet; wait for one before routing many queries")
+        every = 1 << roster.table.snapshot.slot_bits
+        if slots.size and not 0 <= int(slots.min()) <= int(slots.max()) < every:
+            raise ForeshardError(f"slots are 0 to {every - 1}, but some given are {slots.min()} or {slots.max()}")
+        if not roster.begin <= now < roster.end:
+            roster.turn_to(now)
+        clock = self._monotonic()
+        present = np.unique(slots).tolist() if slots.size < every else range(every)
+        lines = [(slot, self._line(roster, slot, clock, range_start, minimum_version, _ANYBODY)) for slot in present]
+        for _, line in lines:
+            for seat in line.seats:
+                if clock >= seat.activity.factor_until:
+                    roster.refresh(seat.holder, clock)
+        with self._lock:
+            return choose_many(roster.epoch, lines, slots, roster.turns_of_batches(self._draw), self._draw)
+
     def started(self, decision: Decision) -> None:
         """The query is on its way to the decision's node."""
         with self._lock:
@@ -158,7 +189,7 @@ class Router:
                 del self._in_flight[decision.epoch]
             activity, clock = self._of(decision.node_id), self._monotonic()
             left_out = activity.done(decision.shard_id, outcome, clock)
-            if left_out or (activity.is_due() and activity.judge(self._activity.values(), clock)):
+            if left_out or (activity.is_due() and activity.judge(tuple(self._activity.values()), clock)):
                 self._changes += 1
 
     def observe(
@@ -233,11 +264,30 @@ class Router:
             for seat in roster.seats(key, clock)
         ]
 
+    def _line(
+        self,
+        roster: Roster,
+        key: int | str,
+        clock: float,
+        range_start: datetime,
+        minimum_version: int | None,
+        exclude: frozenset[str],
+    ) -> LineUp:
+        """Who can answer: the line-up that is kept, unless the query asks for what not all in it have."""
+        # Read before the states that a new line-up is made of: what changes meanwhile is then seen next time.
+        changes = self._changes
+        line = roster.lines.get(key)
+        if line is None or line.changes != changes or clock >= line.until:
+            line = roster.line_up(key, changes, clock, self._draw)
+        if line.suits(range_start, minimum_version, exclude):
+            return line
+        return roster.line_up_for(key, Asked(range_start, minimum_version, exclude), clock, self._draw)
+
     def _score(self, roster: Roster, seat: Seat, clock: float) -> float:
         activity = seat.activity
         if clock >= activity.factor_until:
             roster.refresh(seat.holder, clock)
-        return activity.factor * (2 * activity.in_flight + 1) / seat.weight
+        return activity.factor * (TELLS * activity.in_flight + 1.0) / seat.weight
 
     def _without_choice(self, roster: Roster, line: LineUp, minimum_version: int | None, cost: float) -> Decision:
         setting, best = line.setting, line.hopeful
