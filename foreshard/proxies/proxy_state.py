@@ -143,16 +143,25 @@ class _Builder:
 
     def _put(self, backend: str, replicas: list[Replica], of_slot: list[Replica] | None) -> None:
         staying = {r.node_id for r in replicas if self._seen[r.node_id].state is not NodeState.DRAINING}
-        weights = [r.weight if r.node_id in staying or not staying else 0.0 for r in replicas]
+        trusted = self._trusted([*replicas, *(of_slot or ())])
+        weights = [w if r.node_id in staying or not staying else 0.0 for r, w in zip(replicas, trusted, strict=False)]
         keys = [(backend, self._name(r)) for r in replicas]
         addresses = [self._seen[r.node_id].address for r in replicas]
         if of_slot is not None:
             keys.append((backend, TO_SLOT))
             addresses.append(None)
-            weights.append(sum(r.weight for r in of_slot))
+            weights.append(sum(trusted[len(replicas) :]))
         # A node that drains keeps the smallest weight: HAProxy must have whom to turn to when the others are gone.
         for key, address, weight in zip(keys, addresses, scaled(weights), strict=True):
             self._servers[key] = Server(address, weight)
+
+    def _trusted(self, replicas: list[Replica]) -> list[float]:
+        """Weights as published, shrunk toward even as far as the forecast is not trusted, over what is known of the node."""
+        skill, corrections = min(1.0, max(0.0, self._snapshot.skill)), dict(self._snapshot.corrections)
+        total = sum(replica.weight for replica in replicas)
+        return [
+            (skill * r.weight / total + (1.0 - skill) / len(replicas)) / (corrections.get(r.node_id) or 1.0) for r in replicas
+        ]
 
     def _name(self, replica: Replica) -> str:
         name = f"{replica.node_id}:{self._check_of_node[replica.node_id]}"

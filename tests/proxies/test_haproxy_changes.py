@@ -148,6 +148,20 @@ def test_a_node_that_drains_keeps_the_smallest_weight_and_its_own_if_it_is_alone
     assert [servers["s0", "a:1"].weight, servers["s0", "b:2"].weight, servers["s1", "a:1"].weight] == [1, 256, 256]
 
 
+def test_weights_are_shrunk_by_the_forecasts_skill_and_corrected_by_what_was_learnt() -> None:
+    snapshot = snapshot_of({"a": "", "b": ""}, 0, [Replica(0, "a", 3.0), Replica(0, "b", 1.0)])
+    seen = {node: Seen(("10.0.0.1", port), NodeState.ACTIVE) for port, node in enumerate("ab", 1)}
+
+    def weights(skill: float, *corrections: tuple[str, float]) -> list[int]:
+        servers = wanted(replace(snapshot, skill=skill, corrections=corrections), seen, nothing_held()).servers
+        return [servers["s0", "a:1"].weight, servers["s0", "b:2"].weight]
+
+    assert weights(1.0) == [256, 85]
+    assert weights(0.5) == [256, 154]  # 5/8 and 3/8
+    assert weights(0.0) == [256, 256]
+    assert weights(0.0, ("a", 2.0)) == [128, 256]
+
+
 def test_weights_are_kept_to_a_256th_of_the_largest() -> None:
     assert scaled([0.2, 0.1, 1e-9]) == [256, 128, 1]
     assert scaled([]) == []
