@@ -16,7 +16,9 @@ from tables import version
 
 from foreshard.errors import ForeshardError
 from foreshard.hashing import entity_slot
+from foreshard.lake.tables import USAGE_HOURLY
 from foreshard.settings import Settings
+from foreshard.transition.comparison import COLUMNS
 from foreshard.transition.copy import copy_shards
 from foreshard.transition.copy_state import CopyJob
 from foreshard.transition.copying import Stopped, copy_moves
@@ -199,6 +201,10 @@ def test_a_compacted_copy_is_still_equal(spark: Any, copied: Settings) -> None:
     assert compact(copied, "compacted") == 3
     coverage = {"compacted": {SHARDS[0]: None}}
     assert verify(copied, coverage, at, {}).mismatches == ()
+
+
+def test_every_column_of_the_source_is_compared(spark: Any) -> None:
+    assert list(COLUMNS) == USAGE_HOURLY.schema.names
 
 
 def test_a_mismatch_says_what_it_knows() -> None:
