@@ -141,7 +141,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 def test_every_dag_is_there_without_import_errors(loop: Loop) -> None:
     assert loop.api.import_errors() == []
-    assert loop.api.dags() == ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "repair", "reshard", "watch_nodes"]
+    names = ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "repair", "reshard", "watch_nodes"]
+    assert loop.api.dags() == names
 
 
 def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop: Loop) -> None:
