@@ -29,12 +29,18 @@ class DriverProcess:
         self._settings = folder / "foreshard.toml"
         self._settings.write_text(f'postgres_url = "{url}"\nslot_bits = {SLOT_BITS}\n', "utf-8")
         self._folder, self._place = folder, place
+        self._children: list[ChildProcess] = []
         self.child = self.start()
 
     def start(self, log: str = "driver.log") -> ChildProcess:
         words = ["haproxy", "follow", "--folder", self._place, "--settings", self._settings]
         self.child = start([sys.executable, "-m", "foreshard.cli", *words], self._folder / log)
+        self._children.append(self.child)
         return self.child
+
+    def stop(self) -> None:
+        for child in self._children:
+            child.stop()
 
     def said(self, log: str = "driver.log") -> str:
         return (self._folder / log).read_text("utf-8")
@@ -79,7 +85,7 @@ def test_a_driver_killed_at_any_epoch_goes_on_from_what_haproxy_holds(
         assert second.process.wait(timeout=120) == 1
         assert "another process drives the HAProxy" in driver.said("second.log")
     finally:
-        driver.child.stop()
+        driver.stop()
 
 
 def test_without_postgres_haproxy_goes_on_and_a_driver_starts_from_its_last_known_good(
@@ -104,4 +110,4 @@ def test_without_postgres_haproxy_goes_on_and_a_driver_starts_from_its_last_know
         driver.start("second.log")
         wait_until(lambda: proxy.weights("s1") == {"a": 256, "b": 256}, 90, "the weights of the file", child=driver.child)
     finally:
-        driver.child.stop()
+        driver.stop()
