@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foreshard.gateway.activity import LOAD_SECONDS, NodeActivity
-from foreshard.gateway.line_up import EVER, Asked, Holder, LineUp, Seat, line_up, turns_from
+from foreshard.gateway.line_up import EVER, TELLS, Asked, Holder, LineUp, Seat, line_up, turns_from
 from foreshard.gateway.routing_table import Candidate, RoutingTable
 
 # Part of a node's expected load that is what it reports; the rest is the forecast.
@@ -92,6 +92,13 @@ class Roster:
             holder.activity.factor_until = -math.inf
         self.begin = datetime.fromtimestamp(index * seconds, UTC)
         self.end = datetime.fromtimestamp((index + 1) * seconds, UTC)
+
+    def score(self, seat: Seat, clock: float) -> float:
+        """What the lower of gets the query."""
+        activity = seat.activity
+        if clock >= activity.factor_until:
+            self.refresh(seat.holder, clock)
+        return activity.factor * (TELLS * activity.in_flight + 1.0) / seat.weight
 
     def refresh(self, holder: Holder, clock: float) -> None:
         """The node's factor on scores: its correction, stretched by 1 / (1 − utilisation) as a queue's delay is.

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from foreshard.errors import ForeshardError
 from foreshard.gateway.activity import NodeActivity, Outcome
 from foreshard.gateway.decision import Decision, Verdict, none_left
-from foreshard.gateway.line_up import TELLS, Asked, LineUp, Seat
+from foreshard.gateway.explanation import explained
+from foreshard.gateway.line_up import Asked, LineUp
 from foreshard.gateway.query import Query
 from foreshard.gateway.roster import Roster
 from foreshard.gateway.routing_table import RoutingTable
@@ -126,12 +127,12 @@ class Router:
         seats = line.seats
         if len(seats) > 1:
             one, other = line.two(self._draw)
-            score, others = self._score(roster, one, clock), self._score(roster, other, clock)
+            score, others = roster.score(one, clock), roster.score(other, clock)
             scores: tuple[str | float, ...] = (one.node_id, score, other.node_id, others)
             best = one if score <= others else other
         elif seats:
             best = seats[0]
-            scores = (best.node_id, self._score(roster, best, clock))
+            scores = (best.node_id, roster.score(best, clock))
         else:
             return self._without_choice(roster, line, minimum_version, cost)
         return Decision(
@@ -241,28 +242,7 @@ class Router:
     def explain(self, query: Query, *, now: datetime, minimum_version: int | None = None) -> list[dict[str, object]]:
         """Every replica of the query's shard: its score, and why it would be left out, if it would."""
         roster = self._roster
-        if roster is None:
-            return []
-        clock = self._monotonic()
-        if not roster.begin <= now < roster.end:
-            roster.turn_to(now)
-        key = roster.table.key(query.entity_id)
-        line = roster.line_up_for(key, Asked(query.range_start, None, _ANYBODY), clock, lambda: 0.0)
-        left_out = line.setting.left_out
-        return [
-            {
-                "node_id": seat.node_id,
-                "shard_id": seat.shard_id,
-                "weight": seat.candidate.weight,
-                "covers_from": seat.candidate.covers_from.date().isoformat() if seat.candidate.covers_from else None,
-                "applied_version": seat.activity.applied.get(seat.shard_id),
-                "in_flight": seat.activity.in_flight,
-                "score": self._score(roster, seat, clock),
-                "left_out": left_out.get(seat.node_id)
-                or ("" if seat.version >= (minimum_version or -1) else f"not known to be at version {minimum_version}"),
-            }
-            for seat in roster.seats(key, clock)
-        ]
+        return explained(roster, query, now, minimum_version, self._monotonic()) if roster else []
 
     def _line(
         self,
@@ -282,12 +262,6 @@ class Router:
         if line.suits(range_start, minimum_version, exclude):
             return line
         return roster.line_up_for(key, Asked(range_start, minimum_version, exclude), clock, self._draw)
-
-    def _score(self, roster: Roster, seat: Seat, clock: float) -> float:
-        activity = seat.activity
-        if clock >= activity.factor_until:
-            roster.refresh(seat.holder, clock)
-        return activity.factor * (TELLS * activity.in_flight + 1.0) / seat.weight
 
     def _without_choice(self, roster: Roster, line: LineUp, minimum_version: int | None, cost: float) -> Decision:
         setting, best = line.setting, line.hopeful
