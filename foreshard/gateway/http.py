@@ -31,7 +31,7 @@ CLASS = "X-Foreshard-Class"
 WAIT = "X-Foreshard-Wait"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NOT_MINE = re.compile(r"not-mine; epoch=(\d{1,18})")
+_NOT_MINE = re.compile(r"not-mine; epoch=(\d{1,18})(?!\d)")
 
 
 def listen(host: str, port: int) -> socket.socket:
