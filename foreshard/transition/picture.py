@@ -48,7 +48,7 @@ class MoveView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node: `silent_seconds` since its last heartbeat, None if it never sent one; `applied`: shard → version it serves."""
+    """A node: `silent_seconds` since its last heartbeat, None if no node of the pool ever sent one; `applied`: shard → version it serves."""
 
     node_id: str
     state: NodeState
