@@ -1,6 +1,7 @@
 """The query log: one record per finished query, landed as JSON lines without slowing the request.
 
-Records go through a queue to one writer thread. The open file's name begins with `_`, which readers of the landing skip;
+Records go through a queue to one writer thread, which looks into it ten times a second: waking it for each record would cost
+the request more than all the rest of its record. The open file's name begins with `_`, which readers of the landing skip;
 it is renamed into the folder of the hour in which that happens: when the hour turns, at a size, at an age, and on close.
 A gateway that died leaves its `_` file; the next one of that name lands it, without its last line if that was cut off.
 """
@@ -11,12 +12,12 @@ import contextlib
 import fcntl
 import json
 import os
-import queue
 import re
 import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from foreshard.gateway.landing import hour_name, local_folder, put_in_place
 
 GATEWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLOSE = object()
+_LOOK_SECONDS = 0.1
 
 
 class QueryLog:
@@ -49,7 +51,9 @@ class QueryLog:
         self._gateway_id = gateway_id
         self._clock = clock
         self._max_bytes, self._max_age = max_bytes, max_age_seconds
-        self._queue: queue.Queue[object] = queue.Queue(queue_records)
+        self._queue: deque[object] = deque()
+        self._queue_records = queue_records
+        self._closing = threading.Event()
         self._file: IO[bytes] | None = None
         self._path = self._folder
         self._opened_hour, self._opened_at = "", 0.0
@@ -63,21 +67,24 @@ class QueryLog:
         self._thread.start()
 
     def write(self, record: dict[str, object]) -> None:
-        """Queues one record; its `record_id` is added here."""
-        try:
-            self._queue.put_nowait({"record_id": uuid.uuid4().hex, **record})
-        except queue.Full:
+        """Queues one record; its `record_id` is added by the writer, once."""
+        if len(self._queue) < self._queue_records:
+            self._queue.append(record)
+        else:
             self.dropped += 1
 
     def close(self) -> None:
         """Writes what is queued and lands the open file."""
-        self._queue.put(_CLOSE)
+        self._queue.append(_CLOSE)
+        self._closing.set()
         self._thread.join()
 
     def _run(self) -> None:
         pending: list[object] = []
         while _CLOSE not in pending:
-            pending.extend(self._take())
+            # With a disk that cannot be written to the queue fills up, and what comes then is dropped and counted.
+            if len(pending) < self._queue_records or self._closing.is_set():
+                pending.extend(self._take())
             try:
                 self._append(pending)
                 pending = [item for item in pending if item is _CLOSE]
@@ -91,12 +98,14 @@ class QueryLog:
                 time.sleep(1.0)
 
     def _take(self) -> list[object]:
-        """At least one item, or none after a second, so that files also land when no query comes."""
+        """What is queued, at most 1,000 items; none after a look in vain, so that files also land when no query comes."""
+        if not self._queue:
+            self._closing.wait(_LOOK_SECONDS)
         items: list[object] = []
-        with contextlib.suppress(queue.Empty):
-            items.append(self._queue.get(timeout=1.0))
+        with contextlib.suppress(IndexError):
             while len(items) < 1000:
-                items.append(self._queue.get_nowait())
+                item = self._queue.popleft()
+                items.append({"record_id": uuid.uuid4().hex, **item} if isinstance(item, dict) else item)
         return items
 
     def _append(self, items: list[object]) -> None:
