@@ -20,6 +20,7 @@ from foreshard.gateway.router import Router
 from foreshard.model import NodeState
 from foreshard.routing import database, pool, store
 from foreshard.routing.database import KeptConnection, ReadOnly
+from foreshard.routing.subscription import Subscription
 
 POLL_SECONDS = 3.0
 LEASE_SECONDS = 30.0
@@ -184,7 +185,7 @@ class Subscriber:
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
-            with suppress(ForeshardError), store.Subscription(self._url(), self._pool_id, self._router.epoch) as subscription:
+            with suppress(ForeshardError), Subscription(self._url(), self._pool_id, self._router.epoch) as subscription:
                 # A lost server may come back at another address: then the loop around this one asks for it again.
                 while not self._stopping.is_set() and not self._problem:
                     if subscription.wait(timeout=1.0) is not None:
@@ -193,7 +194,7 @@ class Subscriber:
             # The other thread says what is wrong; it also polls, so nothing is lost meanwhile.
             self._stopping.wait(0.5)
 
-    def _adopt(self, subscription: store.Subscription) -> None:
+    def _adopt(self, subscription: Subscription) -> None:
         """At once and over the connection that heard of it; what is wrong with the epoch is said by the turn that follows."""
         with suppress(ForeshardError):
             snapshot = subscription.snapshot()

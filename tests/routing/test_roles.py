@@ -18,6 +18,7 @@ from foreshard.nodes import watch
 from foreshard.routing import database as control_plane
 from foreshard.routing import pool, store
 from foreshard.routing.snapshot import Snapshot
+from foreshard.routing.subscription import Subscription
 from foreshard.settings import Settings
 from foreshard.transition import entity_shards, negotiation, throttle
 from foreshard.transition import lease as leases
@@ -96,7 +97,7 @@ def do_gateways_work(url: str, snapshot: Snapshot) -> None:
     tally = shadow_tally.ShadowTally("usage", "g", lambda _: True)
     tally.answered((1, 0, "a"), 1.0, 2.0, True, "")
     tally.write(url)
-    with store.Subscription(url, "usage") as subscription:
+    with Subscription(url, "usage") as subscription:
         assert subscription.wait(10) == 1
 
 

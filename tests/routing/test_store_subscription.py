@@ -12,6 +12,7 @@ from foreshard.routing import database as control_plane
 from foreshard.routing import store
 from foreshard.routing.publication import channel
 from foreshard.routing.snapshot import Snapshot
+from foreshard.routing.subscription import Subscription
 
 
 def publish(url: str, snapshot: Snapshot, number: int) -> None:
@@ -20,7 +21,7 @@ def publish(url: str, snapshot: Snapshot, number: int) -> None:
 
 
 def test_a_waiting_gateway_hears_of_a_new_epoch(published: str, snapshot: Snapshot) -> None:
-    with store.Subscription(published, "usage") as subscription, ThreadPoolExecutor(1) as executor:
+    with Subscription(published, "usage") as subscription, ThreadPoolExecutor(1) as executor:
         assert subscription.wait(0) == 1, "what was published before is reported first"
         assert subscription.wait(0) is None
         waiting = executor.submit(subscription.wait, 30)
@@ -29,7 +30,7 @@ def test_a_waiting_gateway_hears_of_a_new_epoch(published: str, snapshot: Snapsh
 
 
 def test_the_newest_of_several_epochs_is_reported_once(published: str, snapshot: Snapshot) -> None:
-    with store.Subscription(published, "usage", after=1) as subscription:
+    with Subscription(published, "usage", after=1) as subscription:
         assert subscription.wait(0) is None
         publish(published, snapshot, 2)
         publish(published, snapshot, 3)
@@ -41,7 +42,7 @@ def test_the_newest_of_several_epochs_is_reported_once(published: str, snapshot:
 
 
 def test_an_epoch_published_while_the_connection_was_lost_is_not_missed(published: str, snapshot: Snapshot) -> None:
-    with store.Subscription(published, "usage", after=1) as subscription:
+    with Subscription(published, "usage", after=1) as subscription:
         assert subscription.wait(0) is None
         with control_plane.transaction(published) as cursor:
             cursor.execute(
@@ -54,7 +55,7 @@ def test_an_epoch_published_while_the_connection_was_lost_is_not_missed(publishe
 
 
 def test_a_server_that_is_away_raises_nothing() -> None:
-    subscription = store.Subscription("postgresql://postgres@127.0.0.1:1/none", "usage")
+    subscription = Subscription("postgresql://postgres@127.0.0.1:1/none", "usage")
     assert subscription.wait(0) is None
 
 
