@@ -24,7 +24,7 @@ from foreshard.model import Node, NodeState
 
 GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 # So many queries at a node each one of this gateway's tells of: where it has many, other gateways have more than elsewhere too.
-# Simulated with 1, 2, 4 and 16 gateways (docs/routing-benchmark.md), 1.5 to 2 is best or nearly so for all.
+# Simulated with 1, 2, 4 and 16 gateways, about 2 is within 5 % of the best for each (docs/routing-benchmark.md).
 TELLS = 5.0 / 3.0
 EVER = datetime.min.replace(tzinfo=UTC)
 
