@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from airflow.exceptions import AirflowSkipException
 from airflow.sdk import get_current_context
 
-from foreshard.orchestration.waves import PLAN
+from foreshard.orchestration.waves import PLAN, skip
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
@@ -46,12 +45,12 @@ def begun(settings: Settings, plan_id: str) -> ProposedPlan:
     plan = steps.propose(settings, plan_id)
     if plan.plan_id != plan_id:
         other = f"plan {plan.plan_id} is carried out, and plan {plan_id} waits for it"
-        raise AirflowSkipException(other if plan.plan_id else plan.summary)
+        skip(other if plan.plan_id else plan.summary)
     if state == "approved":
         try:
             steps.begin(settings, plan_id, ACTOR)
         except Refused as refused:
-            raise AirflowSkipException(str(refused)) from None
+            skip(str(refused))
     return plan
 
 
@@ -61,5 +60,5 @@ def _wanted(settings: Settings, url: str) -> str:
     found = propose_repair(settings, url)
     plan_id = found.plan_id or running_repair(url, settings.pool_id)
     if not plan_id:
-        raise AirflowSkipException(found.sentence or "nothing is to be repaired")
+        skip(found.sentence or "nothing is to be repaired")
     return plan_id

@@ -9,11 +9,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.exceptions import AirflowSkipException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Context, get_current_context
 
-from foreshard.orchestration.waves import CARRY_ON, PLAN
+from foreshard.orchestration.waves import CARRY_ON, PLAN, skip
 
 if TYPE_CHECKING:
     from foreshard.settings import Settings
@@ -108,7 +107,7 @@ def begin(settings: Settings, plan: dict[str, Any]) -> dict[str, Any]:
         _give_way(settings, plan["plan_id"])  # to a repair that began in this moment
         anew = steps.propose(settings)
         if not anew.plan_id:
-            raise AirflowSkipException(f"{refused}; {anew.summary}") from None
+            skip(f"{refused}; {anew.summary}")
         if anew.needs_approval:
             raise Refused(f"{refused}; plan {anew.plan_id} takes its place and waits for a person: run `reshard`") from None
         print(f"{refused}; {anew.summary}")
@@ -127,7 +126,7 @@ def _give_way(settings: Settings, plan_id: str) -> None:
     url = resolve_url(settings)
     repair = running_repair(url, settings.pool_id)
     if repair == plan_id:
-        raise AirflowSkipException(f"plan {plan_id} repairs the pool; the DAG `repair` carries it out already")
+        skip(f"plan {plan_id} repairs the pool; the DAG `repair` carries it out already")
     if repair:
         why = f"the DAG `repair` carries out plan {repair}, and the next forecast makes another plan"
         if store.read_plan(url, settings.pool_id, plan_id).state == "approved":

@@ -7,12 +7,12 @@ already is skipped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.exceptions import AirflowFailException, AirflowSkipException
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.providers.standard.sensors.python import PythonSensor
 from airflow.sdk import TriggerRule, get_current_context, task_group
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from foreshard.orchestration.assets import routing_epoch
 from foreshard.orchestration.steps import spark_step
@@ -58,6 +58,12 @@ def carried_out(carry_on: PythonOperator) -> PythonSensor:
     return finish
 
 
+def skip(why: str) -> NoReturn:
+    """Skips the task. Airflow does not log the text of its exception, so it is printed too."""
+    print(why)
+    raise AirflowSkipException(why)
+
+
 def is_to_be_copied(wave: int) -> bool:
     """Whether the wave's turn has come and its nodes agreed, so that Spark is needed next; see `is_turn`."""
     done = _cycle()
@@ -71,7 +77,7 @@ def is_turn(done: Cycle, wave: int) -> bool:
     another run or person carried it out.
     """
     if done.is_over or done.decision.wave > wave:
-        raise AirflowSkipException(f"wave {wave + 1} has ended, and now: {done.decision.sentence}")
+        skip(f"wave {wave + 1} has ended, and now: {done.decision.sentence}")
     return done.decision.wave == wave and done.needs_spark
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from foreshard import settings as configuration
-from foreshard.commands import operate
+from foreshard.commands import nodes, operate
 from foreshard.local.airflow import LocalAirflow
 from foreshard.local.airflow_api import AirflowApi, Approval
 from foreshard.local.postgres import EmbeddedPostgres
+from foreshard.local.processes import ChildProcess, free_port, start, wait_until
 from foreshard.local.submit import submit
-from foreshard.routing import database
+from foreshard.model import NodeState
+from foreshard.routing import database, pool
 from foreshard.routing import store as routing_store
 from foreshard.settings import Settings
 from foreshard.transition import store
@@ -41,6 +46,8 @@ auto_approve_moves = 0
 horizon_hours = 6
 [transition]
 reverse_seconds = 1
+[watch]
+dead_seconds = 15
 [spark]
 master = "local[2]"
 driver_java_options = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -74,6 +81,16 @@ class Loop:
         snapshot = routing_store.current(self.url, self.settings.pool_id)
         assert snapshot is not None
         return snapshot.epoch
+
+    def routed_nodes(self) -> set[str]:
+        snapshot = routing_store.current(self.url, self.settings.pool_id)
+        assert snapshot is not None
+        return {r.node_id for r in snapshot.replicas}
+
+    def beats(self, node_id: str) -> bool:
+        """Whether the node has sent a heartbeat lately enough not to count as dead."""
+        beats = routing_store.read_heartbeats(self.url, self.settings.pool_id)
+        return node_id in beats and beats[node_id].age_seconds <= self.settings.watch.dead_seconds
 
     def plan_state(self) -> str:
         plan = store.latest_plan(self.url, self.settings.pool_id)
@@ -117,6 +134,25 @@ def land(settings: Settings, hour: datetime) -> None:
         partial.rename(folder / "part.jsonl")
 
 
+@pytest.fixture
+def pipelines(loop: Loop) -> Iterator[dict[str, ChildProcess]]:
+    """The pipelines of the pool's nodes and of one more, d; all of them send heartbeats."""
+    assert loop.settings.path is not None
+    nodes.add("d", capacity=0.1, settings=loop.settings.path)
+    children = {}
+    try:
+        for name in ("a", "b", "c", "d"):
+            words = [sys.executable, "-m", "foreshard.cli", "pipeline", "--node", name, "--port", str(free_port())]
+            children[name] = start([*words, "--settings", loop.settings.path], loop.settings.home / f"{name}.log")
+        for name, child in children.items():
+            what = f"node {name} to send a heartbeat"
+            wait_until(partial(loop.beats, name), 120, what, child=child)
+        yield children
+    finally:
+        for child in children.values():
+            child.stop()
+
+
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A pool with a day of history at epoch 1, and a running Airflow with the repository's DAGs."""
@@ -141,8 +177,16 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 def test_every_dag_is_there_without_import_errors(loop: Loop) -> None:
     assert loop.api.import_errors() == []
-    names = ["aggregate", "follow_source", "forecast_load", "learn", "maintain", "repair", "reshard", "watch_nodes"]
-    assert loop.api.dags() == names
+    assert loop.api.dags() == [
+        "aggregate",
+        "follow_source",
+        "forecast_load",
+        "learn",
+        "maintain",
+        "repair",
+        "reshard",
+        "watch_nodes",
+    ]
 
 
 def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop: Loop) -> None:
@@ -169,3 +213,42 @@ def test_a_landed_hour_travels_to_a_published_epoch_only_past_a_persons_yes(loop
     assert "usage_record" in report, "what the run's tab shows"
     versions = {replica.applied_version for replica in store.read_replicas(loop.url, loop.settings.pool_id)}
     assert len(versions) == 1, "every copy has followed its source to one version"
+
+
+def test_a_dead_node_is_repaired_around_at_once_while_a_plan_waits_for_a_person(
+    loop: Loop, pipelines: dict[str, ChildProcess]
+) -> None:
+    nodes.drain("a", settings=loop.settings.path)
+    loop.api.trigger("reshard")
+    waiting = loop.asked()
+    asked_for = store.latest_plan(loop.url, loop.settings.pool_id)
+    assert asked_for is not None
+    before = loop.epoch()
+    assert "c" in loop.routed_nodes()
+
+    pipelines["c"].process.send_signal(signal.SIGKILL)
+    wait_until(lambda: not loop.beats("c"), 60, "node c to be silent")
+    loop.api.trigger("watch_nodes")
+    loop.wait(lambda: [run.state for run in loop.api.runs("repair")] == ["success"], "the repair")
+    (run,) = loop.api.runs("repair")
+    assert set(loop.api.tasks("repair", run.run_id).values()) == {"success"}
+    node_states = {n.node_id: n.state for n in pool.read_nodes(loop.url, loop.settings.pool_id)}
+    assert node_states["c"] is NodeState.DEAD
+    assert loop.routed_nodes().isdisjoint({"c"})
+    assert (loop.plan_state(), loop.epoch() > before) == ("done", True)
+    assert [asked.run_id for asked in loop.api.approvals("reshard")] == [waiting.run_id], "it still waits for a person"
+
+    repaired = loop.epoch()
+    loop.api.trigger("watch_nodes")
+    loop.api.answer(waiting, approve=True)
+    loop.wait_for_end(waiting)
+    assert store.read_plan(loop.url, loop.settings.pool_id, asked_for.plan_id).state == "failed", (
+        "the repair changed its inputs"
+    )
+    said = loop.api.log("reshard", waiting.run_id, "carry_on")
+    assert (
+        f"plan {asked_for.plan_id} no longer fits: it was made from epoch {before}, and {repaired} is current; plan again"
+        in said
+    )
+    loop.wait(lambda: all(run.state == "success" for run in loop.api.runs()), "all runs to end")
+    assert len(loop.api.runs("repair")) == 1, "nothing is left to repair"

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import pytest
-from airflow.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 from written_forecasts import write_forecast
 
 from foreshard.errors import Refused
@@ -225,9 +225,12 @@ def test_the_watch_has_a_plan_in_a_repairs_way_ended_only_if_no_run_of_reshard_d
         (Decision(Act.FINISH, "plan p is rolled back"), True),
     ],
 )
-def test_a_wave_that_another_run_has_ended_is_skipped(decision: Decision, acted: bool) -> None:
+def test_a_wave_that_another_run_has_ended_is_skipped_and_the_log_says_why(
+    decision: Decision, acted: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(AirflowSkipException, match=f"wave 2 has ended, and now: {decision.sentence}"):
         is_turn(Cycle(decision, acted), 1)
+    assert decision.sentence in capsys.readouterr().out
 
 
 def test_a_wave_needs_spark_in_its_turn_only() -> None:
