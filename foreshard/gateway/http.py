@@ -103,6 +103,7 @@ def serve(
         guard,
         http=protocol_for(limits),
         ws="none",
+        proxy_headers=False,  # nothing here asks who a caller is by address
         # Below: a line for each request that cannot be understood, as many as somebody cares to send.
         log_level="error",
         access_log=False,
