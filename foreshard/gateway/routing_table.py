@@ -10,7 +10,8 @@ from xxhash import xxh64_intdigest
 
 from foreshard.errors import ForeshardError
 from foreshard.hashing import SEED, entity_slot
-from foreshard.model import Node, NodeState
+from foreshard.model import Node
+from foreshard.routing.predicted_peaks import predicted_node_loads
 from foreshard.routing.snapshot import Shadow, Snapshot
 
 
@@ -109,16 +110,13 @@ class RoutingTable:
 
     def _predicted_by_interval(self, snapshot: Snapshot) -> dict[int, dict[str, float]]:
         """Interval → node → Σ predicted shard means × the node's share of the shard's weight."""
-        owned = {shard: candidates for shard, candidates in self._isolated.values()}
-        loads: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        for predicted in snapshot.predicted:
-            holders = owned.get(predicted.shard_id) or self._shards.get(predicted.shard_id, ())
-            live = [c for c in holders if c.node.state is not NodeState.DEAD]
-            total = sum(candidate.weight for candidate in live)
-            interval = loads[self._interval(predicted.interval_start)]
-            for candidate in live:
-                interval[candidate.node.node_id] += predicted.mean * candidate.weight / total
-        return {interval: dict(by_node) for interval, by_node in loads.items()}
+        if not snapshot.predicted:
+            return {}
+        starts, loads = predicted_node_loads(
+            snapshot.nodes, snapshot.replicas, dict(snapshot.isolated), snapshot.predicted, snapshot.slot_bits
+        )
+        names = [node.node_id for node in snapshot.nodes]
+        return {self._interval(start): dict(zip(names, loads[:, at].tolist(), strict=True)) for at, start in enumerate(starts)}
 
 
 def _midnight(day: date) -> datetime:

@@ -18,6 +18,8 @@ from foreshard import resources
 from foreshard.errors import ForeshardError, Refused
 
 CONNECT_SECONDS = 10
+# From this migration on the database itself knows what each role may do.
+_FIRST_WITH_ROLES = "0006_routing_store.sql"
 Row = dict[str, Any]
 
 
@@ -199,7 +201,8 @@ def migrate(url: str) -> list[str]:
         for name in pending:
             cursor.execute(shipped[name])
             run(cursor, "record_migration", {"name": name, "checksum": checksum(shipped[name])})
-        run(cursor, "grant_roles")
+        if _FIRST_WITH_ROLES in shipped:
+            run(cursor, "grant_roles")
     return pending
 
 
