@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from benchmarks.routing_policies import Make, Policy
 from foreshard.gateway.activity import LOAD_SECONDS
-from foreshard.gateway.skill import measured_skill
+from foreshard.learning.skill import measured_skill
 
 # Periods from which the forecast's skill is measured: the last ones, as far as there are any.
 SKILL_PERIODS = 20

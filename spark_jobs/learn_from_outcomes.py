@@ -15,14 +15,17 @@ def main() -> int:
 
 
 def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from foreshard.learning.correction import relative
     from foreshard.learning.outcomes import learn
     from foreshard.local.postgres import resolve_url
-    from foreshard.routing import store
+    from foreshard.routing import corrections, store
     from foreshard.transition import lease
 
     url = resolve_url(settings)
     with lease.sole_writer(url, settings.pool_id, "learn_from_outcomes"):
-        return learn(spark, settings, store.isolated_entities(url, settings.pool_id))
+        done = learn(spark, settings, store.isolated_entities(url, settings.pool_id))
+        corrections.write_learnt(url, settings.pool_id, relative(done["corrections"]))
+        return done
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ class Pipeline:
             return http.error(400, str(error), headers=self._headers())
         if not self._copy.is_known:
             return http.error(503, "the serving table is still being loaded; come again", 1, self._headers())
+        begin = time.monotonic()
         self._load.add(self._settings.operation_cost.get(asked.operation_id, 1.0))
         try:
             rows, version = self._copy.usage(shard_id, asked, granularity, minimum_version)
@@ -114,7 +115,9 @@ class Pipeline:
             return http.not_mine(self._epoch, self._headers())
         except Behind as error:
             return http.behind(error.applied_version, self._headers(error.applied_version))
-        return Response(as_json(rows), headers=self._headers(version), media_type="application/json")
+        body = as_json(rows)
+        self._load.took(time.monotonic() - begin)
+        return Response(body, headers=self._headers(version), media_type="application/json")
 
     def _headers(self, version: int | None = None) -> dict[str, str]:
         found = {http.NODE: self._node_id, http.LOAD: f"{self._load.value():.6g}"}
@@ -184,7 +187,8 @@ class Pipeline:
         self._epoch = pool.read_pool(url, pool_id).current_epoch
         if self._copy.is_known:
             load, held = self._load.value(), self._copy.applied_versions
-            store.write_heartbeat(url, pool_id, self._node_id, load, held, incarnation=self._incarnation)
+            seconds, incarnation = self._load.service_seconds(), self._incarnation
+            store.write_heartbeat(url, pool_id, self._node_id, load, held, incarnation=incarnation, service_seconds=seconds)
 
     def _answer_transfers(self, url: str) -> None:
         """Says to each move that concerns this node, once, whether it may go on."""

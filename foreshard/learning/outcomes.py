@@ -19,14 +19,12 @@ from foreshard.errors import ForeshardError
 from foreshard.forecast.fleet import with_shard
 from foreshard.lake import delta, log
 from foreshard.lake.tables import FORECAST_SCORE, LOAD_FORECAST, NODE_CORRECTION
+from foreshard.learning.correction import DECAY, HIGHEST, LOWEST, STEP
 from foreshard.learning.evaluation import QUANTILES
 from foreshard.learning.learnt import learn_of_days
+from foreshard.learning.published_skill import measure_skill, read_skill
 from foreshard.settings import Settings
 
-# A correction is a factor on a node's predicted load. Each run moves it by at most this much, and it decays toward 1.
-STEP = 0.1
-DECAY = 0.9
-LOWEST, HIGHEST = 0.5, 2.0
 CORRECTION_HOURS = 6
 
 
@@ -41,8 +39,9 @@ def learn(spark: SparkSession, settings: Settings, isolated: dict[str, int]) -> 
     upto = datetime.fromisoformat(said["complete_to"])
     scored = _score(spark, settings, isolated, upto)
     learnt = learn_of_days(settings, upto)
-    corrected = _correct(spark, settings, upto)
-    return {"upto": upto.isoformat(), "scored": scored, "corrected_nodes": corrected, **learnt.as_metadata()}
+    found: dict[str, Any] = {"upto": upto.isoformat(), "scored": scored, "skill": measure_skill(settings)}
+    corrections = _correct(spark, settings, upto)
+    return {**found, "corrected_nodes": len(corrections), "corrections": corrections, **learnt.as_metadata()}
 
 
 def _score(spark: SparkSession, settings: Settings, isolated: dict[str, int], upto: datetime) -> int:
@@ -124,7 +123,12 @@ def scores(spark: SparkSession, settings: Settings, isolated: dict[str, int], st
     )
 
 
-def _correct(spark: SparkSession, settings: Settings, upto: datetime) -> int:
+def _correct(spark: SparkSession, settings: Settings, upto: datetime) -> dict[str, float]:
+    """Node → its correction from now on, of the nodes that were asked lately: what they had to do, beside what was predicted.
+
+    That is load × time per query, as in foreshard.learning.correction, but against the forecast and not against the pool:
+    planners divide capacities by it. A query's time counts beside those of its operation and age class at all nodes.
+    """
     path = NODE_CORRECTION.ensure(spark, settings)
     since = upto - timedelta(hours=CORRECTION_HOURS)
     queries = delta.read(spark, settings.table("query_record")).where(
@@ -133,9 +137,23 @@ def _correct(spark: SparkSession, settings: Settings, upto: datetime) -> int:
         & (F.col("event_time") < F.lit(upto))
         & (F.col("predicted_load") > 0)
     )
-    seen = queries.groupBy("node_id").agg(
-        (F.sum("load_after") / F.sum("predicted_load")).alias("ratio"), F.count("*").alias("queries")
+    alike = Window.partitionBy("operation_id", "age_class")
+    usual = F.when(F.col("status") == 200, F.avg(F.when(F.col("status") == 200, F.col("latency_ms"))).over(alike))
+    seen = (
+        queries.withColumn("usual_ms", usual)
+        .groupBy("node_id")
+        .agg(
+            F.avg("load_after").alias("load"),
+            F.avg("predicted_load").alias("predicted"),
+            F.sum(F.when(F.col("usual_ms") > 0, F.col("latency_ms"))).alias("took"),
+            F.sum(F.when(F.col("usual_ms") > 0, F.col("usual_ms"))).alias("usual"),
+            F.count("*").alias("queries"),
+        )
     )
+    # What gateways expect of a node is shrunk toward even by the forecast's skill, and so is what they send it.
+    skill, whole = F.lit(read_skill(settings)), Window.partitionBy(F.lit(0))
+    trusted = skill * F.col("predicted") + (1 - skill) * F.avg("predicted").over(whole)
+    seen = seen.withColumn("ratio", F.col("load") / trusted * F.coalesce(F.col("took") / F.col("usual"), F.lit(1.0)))
     newest = Window.partitionBy("node_id").orderBy(F.col("origin").desc())
     before = (
         delta.read(spark, path)
@@ -159,6 +177,6 @@ def _correct(spark: SparkSession, settings: Settings, upto: datetime) -> int:
         require("node_correction", summary, settings)
         where = f"day = DATE'{upto.date()}' AND origin = TIMESTAMP'{upto.replace(tzinfo=None).isoformat(sep=' ')}'"
         delta.replace_where(rows, path, where, {"corrected_to": upto.isoformat()})
-        return len(summary)
+        return {str(n): float(c) for n, c in zip(summary["node_id"], summary["correction"], strict=True)}
     finally:
         rows.unpersist()

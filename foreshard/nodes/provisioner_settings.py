@@ -33,12 +33,13 @@ class ProvisionerSettings:
 @dataclass(frozen=True)
 class WatchSettings:
     """A node whose last heartbeat is older than `dead_seconds`, and that does not answer either, is dead. One that reports more
-    load than its capacity for `overload_minutes` is overloaded."""
+    load than its capacity for `overload_minutes` is overloaded. Nodes' corrections move one step every `correct_minutes`."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     dead_seconds: float = 60.0
     overload_minutes: float = 5.0
+    correct_minutes: float = 5.0
 
 
 def check_nodes(provisioner: ProvisionerSettings, watch: WatchSettings, origin: str) -> None:
@@ -54,6 +55,7 @@ def check_nodes(provisioner: ProvisionerSettings, watch: WatchSettings, origin: 
         ("provisioner.timeout_seconds", provisioner.timeout_seconds),
         ("watch.dead_seconds", watch.dead_seconds),
         ("watch.overload_minutes", watch.overload_minutes),
+        ("watch.correct_minutes", watch.correct_minutes),
     ]
     for name, value in positive:
         if not 0 < value < math.inf:

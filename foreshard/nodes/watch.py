@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import httpx
 
 from foreshard.model import Node, NodeState
+from foreshard.nodes.correcting import correct_nodes
 from foreshard.nodes.desired import refresh_desired
 from foreshard.routing import database, pool
 from foreshard.routing import store as routing_store
@@ -41,6 +43,7 @@ def watch_once(settings: Settings, url: str) -> list[str]:
     said = _mark_dead(settings, url, nodes, beats, silence)
     said += _take_back(settings, url, nodes, beats, silence)
     _note_overloads(settings, url, nodes, beats, silence)
+    correct_nodes(settings, url, datetime.now(UTC))
     said += [
         f"node {o.node_id} carries {o.load:.1f} and can carry {o.capacity:.1f}, for {o.seconds / 60:.0f} minutes now"
         for o in lasting_overloads(settings, url)

@@ -12,6 +12,7 @@ from psycopg2.extras import Json, RealDictCursor
 
 from foreshard.errors import ForeshardError, Refused
 from foreshard.routing import database, pool
+from foreshard.routing.corrections import factors_now
 from foreshard.routing.database import KeptConnection
 from foreshard.routing.pool import Pool
 from foreshard.routing.publication import check_plan, refuse_unready, refuse_unverified, write_epoch
@@ -50,6 +51,7 @@ class Heartbeat:
     shards: dict[int, int]  # shard → applied version
     capacity: float | None = None  # in the unit of load; None if the node did not say
     incarnation: str = ""  # of the process that reports: another one, another start
+    service_seconds: float | None = None  # that a query takes at present; None if the node did not say
 
 
 def publish(
@@ -105,9 +107,9 @@ def rollback(
 ) -> int:
     """Publishes the content of an older epoch as a new one and returns its number.
 
-    The nodes' addresses, capacities and states are those of now. Refused, naming the replicas, unless each is verified or
-    serving, on a node that lives, and has applied version `at_least` of the source. `check` gets the new epoch and the pool
-    before anything is written, and may raise.
+    The nodes' addresses, capacities, states and corrections are those of now. Refused, naming the replicas, unless each is
+    verified or serving, on a node that lives, and has applied version `at_least` of the source. `check` gets the new epoch and
+    the pool before anything is written, and may raise.
     """
     old = epoch(url, pool_id, to_epoch)
     nodes = {node.node_id: node for node in pool.read_nodes(url, pool_id)}
@@ -120,6 +122,7 @@ def rollback(
         parent=of_now.current_epoch,
         nodes=tuple(nodes.get(node.node_id, node) for node in old.nodes),
         shadows=(),  # what was compared then may be gone
+        corrections=factors_now(url, pool_id),
     )
     if check is not None:
         check(new, of_now)
@@ -188,13 +191,17 @@ def write_heartbeat(
     *,
     capacity: float | None = None,
     incarnation: str = "",
+    service_seconds: float | None = None,
 ) -> None:
     """A node's report: its load in weighted requests per second and the applied version of each shard it holds.
 
-    `capacity` None: as registered. `incarnation` tells the node's processes apart.
+    `capacity` None: as registered. `incarnation` tells the node's processes apart. `service_seconds`: how long a query takes at
+    present; None if nothing is known of it.
     """
     if not (math.isfinite(load) and load >= 0):
         raise ForeshardError(f"heartbeat of {node_id}: load {load} is not a number of at least 0")
+    if service_seconds is not None and not (math.isfinite(service_seconds) and service_seconds >= 0):
+        raise ForeshardError(f"heartbeat of {node_id}: service_seconds {service_seconds} is not a number of at least 0")
     report = {
         "pool_id": pool_id,
         "node_id": node_id,
@@ -202,6 +209,7 @@ def write_heartbeat(
         "shards": Json(dict(shards)),
         "capacity": capacity,
         "incarnation": incarnation,
+        "service_seconds": service_seconds,
     }
     try:
         database.query(url, "write_heartbeat", report)

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from foreshard.errors import ForeshardError
+from foreshard.learning.published_skill import read_skill
 from foreshard.model import Layout, Node, Plan
 from foreshard.placement import codec
 from foreshard.routing import store as routing_store
+from foreshard.routing.corrections import factors_now
 from foreshard.routing.invariants import enough_full_replicas, full_replicas
 from foreshard.routing.pool import read_nodes, read_pool
 from foreshard.routing.snapshot import PredictedLoad, Shadow, Snapshot
@@ -117,6 +119,8 @@ def _snapshot(settings: Settings, url: str, course: Course, layout: Layout, shad
         isolated=tuple(sorted(isolated.items())),
         predicted=_predicted(settings, url, isolated),
         shadows=shadows,
+        skill=read_skill(settings),
+        corrections=factors_now(url, settings.pool_id),
     )
 
 

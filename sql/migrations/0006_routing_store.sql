@@ -96,3 +96,11 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- `factor` moves every few minutes by what heartbeats say; `learnt` is what the learn job found of hours, where it comes to rest.
+ALTER TABLE node_correction ADD COLUMN IF NOT EXISTS learnt double precision NOT NULL DEFAULT 1
+    CHECK (learnt > 0 AND learnt < 'Infinity');
+ALTER TABLE node_correction ADD COLUMN IF NOT EXISTS learnt_at timestamptz;
+
+-- How long a node takes for a query at present; NULL: it does not say.
+ALTER TABLE heartbeat ADD COLUMN IF NOT EXISTS service_seconds double precision;

@@ -21,8 +21,8 @@ from foreshard.gateway.line_up import Holder, LineUp, Seat
 from foreshard.gateway.query import Query
 from foreshard.gateway.router import SLOW_START_SECONDS, Router
 from foreshard.gateway.routing_table import Candidate
-from foreshard.gateway.skill import measured_skill
 from foreshard.hashing import entity_slot
+from foreshard.learning.skill import measured_skill
 from foreshard.model import Node, NodeState, Replica
 from foreshard.routing.snapshot import PredictedLoad, Snapshot
 
