@@ -34,7 +34,8 @@ class GatewaySettings:
 
     The limits hold for gateways and pipelines: the longest address and headers, the time to send them, the time to send a
     body, the time to take an answer, the most requests in hand. `drain_seconds`: how long a gateway or pipeline that was asked
-    to stop answers on while it says on /readyz that it goes.
+    to stop answers on while it says on /readyz that it goes. `candidates_one_in`: of so many query records one names the nodes
+    that were compared, with their scores.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -49,6 +50,7 @@ class GatewaySettings:
     answer_seconds: float = 30.0
     most_requests: int = 1_000
     drain_seconds: float = 0.0
+    candidates_one_in: int = 1
 
 
 def check_gateway(chosen: GatewaySettings, origin: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from foreshard.errors import ForeshardError
 from foreshard.routing.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from foreshard.routing.explanation import ExplainedReplica
     from foreshard.routing.store import EpochRecord
 
 app = typer.Typer(no_args_is_help=True)
@@ -44,21 +46,47 @@ def show(settings: SettingsFile = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def explain(
-    entity_id: Annotated[str, typer.Argument(help="The entity a query asks for.")],
+    entity_id: Annotated[str, typer.Argument(help="The entity a query asks for.", metavar="KEY")],
+    start: Annotated[str, typer.Option(help="The first hour that the query asks for, ISO 8601; without it: the newest.")] = "",
     settings: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where an entity's queries go and why."""
-    _, _, snapshot = _current(settings)
+    """Show where an entity's queries go and why: by the current epoch and what Postgres knows of the nodes now."""
+    from foreshard.gateway.query import BadQuery, instant
+    from foreshard.routing.corrections import read_corrections
+    from foreshard.routing.explanation import explained
+    from foreshard.routing.pool import read_nodes
+
+    chosen, url, snapshot = _current(settings)
+    now = datetime.now(UTC)
+    try:
+        range_start = instant("start", start) if start else now
+    except BadQuery as error:
+        raise ForeshardError(str(error)) from None
+    nodes = {node.node_id: node for node in read_nodes(url, chosen.pool_id)}
+    factors = {node_id: correction.now() for node_id, correction in read_corrections(url, chosen.pool_id).items()}
     shard = snapshot.shard_of(entity_id)
-    replicas = snapshot.layout.of_shard(shard)
+    replicas = explained(snapshot, entity_id, nodes, factors, range_start, now)
     why = "it is isolated" if entity_id in dict(snapshot.isolated) else f"its hash falls into slot {shard}"
     if as_json:
-        print_json({"entity_id": entity_id, "shard_id": shard, "epoch": snapshot.epoch, "why": why, "replicas": replicas})
+        found = {"entity_id": entity_id, "shard_id": shard, "epoch": snapshot.epoch, "why": why, "skill": snapshot.skill}
+        print_json({**found, "start": range_start, "replicas": replicas})
         return
-    typer.echo(f"{entity_id} is in shard {shard}, because {why}. In epoch {snapshot.epoch} its queries go to:")
-    rows = [[r.node_id, f"{100 * r.weight:.0f} %", r.covers_from or "all days"] for r in replicas]
-    print_table("", ["pipeline", "share", "covers from"], rows)
+    asked = f" that ask for {range_start:%Y-%m-%d %H:%M} on" if start else ""
+    typer.echo(f"{entity_id} is in shard {shard}, because {why}. In epoch {snapshot.epoch} its queries{asked} go to:")
+    rows = [
+        [r.node_id, r.state, f"{100 * r.share:.0f} %", round(r.weight, 4), r.covers_from or "all days", *_loads(r)]
+        for r in replicas
+    ]
+    columns = ["pipeline", "state", "share", "weight", "covers from", "expected load", "capacity", "correction"]
+    print_table("", columns, rows)
+    for replica in replicas:
+        typer.echo(replica.sentence)
+
+
+def _loads(replica: ExplainedReplica) -> list[object]:
+    expected = "no forecast" if replica.predicted_load is None else round(replica.predicted_load, 2)
+    return [expected, round(replica.capacity, 2), round(replica.correction, 3)]
 
 
 @app.command()

@@ -31,7 +31,7 @@ class Arrival:
 
 
 class Answering:
-    """For one event loop. `admission` None lets everybody in."""
+    """For one event loop. `admission` None lets everybody in. One record in `candidates_one_in` says who was compared."""
 
     def __init__(
         self,
@@ -42,10 +42,12 @@ class Answering:
         admission: Admission | None,
         operation_cost: Mapping[str, float],
         clock: Callable[[], datetime],
+        candidates_one_in: int = 1,
     ) -> None:
         self._router, self._dispatcher, self._log = router, dispatcher, log
         self._pool_load, self._admission = pool_load, admission
         self._operation_cost, self._clock = operation_cost, clock
+        self._candidates_one_in, self._records = candidates_one_in, 0
         self._rate_at = -1.0
         self.seconds = 0.0  # that queries took, all together
 
@@ -63,7 +65,9 @@ class Answering:
             found = await self._dispatcher.ask(asked, _parameters(asked, granularity), version, deadline)
         seconds = time.monotonic() - came.begin
         self.seconds += seconds
-        self._log.write(_record(asked, came.event_time, seconds, found))
+        is_sampled = self._records % self._candidates_one_in == 0
+        self._records += 1
+        self._log.write(_record(asked, came.event_time, seconds, found, is_sampled))
         return found
 
     def _turned_away(self, asked: Query) -> Answer | None:
@@ -107,7 +111,7 @@ def _parameters(asked: Query, granularity: str) -> Mapping[str, str]:
     }
 
 
-def _record(asked: Query, event_time: datetime, seconds: float, answer: Answer) -> dict[str, object]:
+def _record(asked: Query, event_time: datetime, seconds: float, answer: Answer, is_sampled: bool) -> dict[str, object]:
     decision = answer.decision
     return {
         "entity_id": asked.entity_id,
@@ -117,7 +121,7 @@ def _record(asked: Query, event_time: datetime, seconds: float, answer: Answer) 
         "range_end": _iso(asked.range_end),
         "query_class": asked.query_class,
         "event_time": _iso(event_time),
-        "candidates": [{"node_id": c.node_id, "score": c.score} for c in decision.candidates],
+        "candidates": [{"node_id": c.node_id, "score": c.score} for c in decision.candidates] if is_sampled else [],
         "node_id": decision.node_id or NO_NODE,
         "predicted_load": decision.predicted_load,
         "epoch": decision.epoch,

@@ -73,7 +73,8 @@ class Gateway:
         dispatcher = Dispatcher(self._router, self._client, poke, clock, self._mirror, reported)
         classes, cost = self._limits.classes, settings.operation_cost
         admission = Admission(classes, time.monotonic()) if classes else None
-        self._answering = Answering(self._router, dispatcher, log, self._pool_load, admission, cost, clock)
+        one_in = self._limits.candidates_one_in
+        self._answering = Answering(self._router, dispatcher, log, self._pool_load, admission, cost, clock, one_in)
         self._answers: Counter[int] = Counter()
         self._latencies = LatencyHistogram("foreshard_gateway_query_seconds")
         self._is_stopping = False

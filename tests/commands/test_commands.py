@@ -15,9 +15,9 @@ from first_epoch import publish_first_epoch
 
 from foreshard.hashing import entity_slot
 from foreshard.local.processes import free_port
-from foreshard.model import Replica
+from foreshard.model import NodeState, Replica
 from foreshard.placement import codec
-from foreshard.routing import pool
+from foreshard.routing import corrections, pool
 from foreshard.routing import store as epochs
 from foreshard.settings import load
 
@@ -104,11 +104,42 @@ def test_what_is_shown_of_a_set_up_pool(set_up: Path) -> None:
     why = document("routes", "explain", "ü€", cwd=set_up)
     assert why["shard_id"] == entity_slot("ü€", 2)
     assert sum(r["weight"] for r in why["replicas"]) == pytest.approx(1.0)
+    assert set(why) == {"entity_id", "shard_id", "epoch", "why", "skill", "start", "replicas"}
+    assert sum(r["share"] for r in why["replicas"]) == pytest.approx(1.0)
+    replica_fields = {
+        "shard_id",
+        "node_id",
+        "weight",
+        "covers_from",
+        "state",
+        "capacity",
+        "predicted_load",
+        "correction",
+        "covers",
+    }
+    assert {frozenset(r) for r in why["replicas"]} == {frozenset(replica_fields | {"share", "sentence"})}
     assert [e["epoch"] for e in document("routes", "history", cwd=set_up)["epochs"]] == [1]
     for words in (["status"], ["plan", "show"], ["transition", "status"], ["routes", "show"], ["routes", "explain", "e"]):
         code, out, err = foreshard(*words, cwd=set_up)
         assert (code, err) == (0, "")
         assert out.strip()
+
+
+def test_what_explains_a_route_is_of_now_and_for_the_time_that_is_asked_for(set_up: Path) -> None:
+    settings = load(set_up / "foreshard.toml")
+    url = settings.postgres_url
+    first = document("routes", "explain", "e", cwd=set_up)["replicas"]
+    slow, other = first[0]["node_id"], first[1]["node_id"]
+    corrections.write_corrections(url, "usage", {slow: 2.0}, 60.0)
+    pool.set_node_state(url, "usage", other, NodeState.DRAINING)
+    why = {r["node_id"]: r for r in document("routes", "explain", "e", "--start", "2013-11-01T05:00", cwd=set_up)["replicas"]}
+    assert (why[slow]["correction"], why[slow]["share"]) == (2.0, 1.0)
+    assert (why[other]["state"], why[other]["share"]) == ("draining", 0.0)
+    code, out, err = foreshard("routes", "explain", "e", "--start", "2013-11-01T05:00", cwd=set_up)
+    assert (code, err) == (0, "")
+    assert "ask for 2013-11-01 05:00 on" in out
+    assert "100 % more to do" in " ".join(out.split())
+    assert_one_sentence(foreshard("routes", "explain", "e", "--start", "soon", cwd=set_up), "start must be a time", "'soon'")
 
 
 def test_doctor_names_what_is_wrong_and_says_so_by_its_status(set_up: Path) -> None:

@@ -109,3 +109,36 @@ def test_a_table_of_before_gains_every_quantile_and_the_days_are_learnt_from_onc
     assert version(lake, "forecast_score") == newest + 1, "the scores were written again, nothing was learnt again"
     assert read_learnt(lake) == learnt
     assert not np.isnan(learnt.levels_used).any()
+
+
+def write_queries(spark: Any, settings: Settings, took: dict[str, tuple[float, float]]) -> None:
+    """Node → milliseconds for a light and for a heavy operation; all as loaded as was predicted. Slow failures say nothing."""
+    at = START + timedelta(days=DAYS, minutes=90)
+    names = QUERY_RECORD.schema.names
+    plain = dict.fromkeys(names) | {"event_time": at, "day": at.date(), "predicted_load": 2.0, "load_after": 2.0, "revision": 0}
+    asked = [
+        plain | {"node_id": node, "operation_id": operation, "age_class": "recent", "latency_ms": ms, "status": status}
+        for node, (light, heavy) in took.items()
+        # Node b is asked more for what takes long.
+        for operation, ms, status, times in [
+            ("light", light, 200, 4),
+            ("heavy", heavy, 200, 12 if node == "b" else 4),
+            ("light", 9e3, 503, 2 if node == "a" else 0),
+        ]
+        for _ in range(times)
+    ]
+    made = [tuple((row | {"record_id": str(n)})[name] for name in names) for n, row in enumerate(asked)]
+    frame = spark.createDataFrame(made, QUERY_RECORD.schema).coalesce(1)
+    delta.replace_all(frame, QUERY_RECORD.ensure(spark, settings), {"test": 1})
+
+
+def test_a_node_is_corrected_by_how_long_its_queries_take_beside_others_like_them(spark: Any, lake: Settings) -> None:
+    write_queries(spark, lake, {"a": (1.0, 50.0), "b": (1.0, 50.0), "c": (1.4, 70.0)})
+    done = learn(spark, lake, {})
+    assert done["corrections"].keys() == {"a", "b", "c"}
+    assert done["corrected_nodes"] == 3
+    assert done["corrections"]["c"] == pytest.approx(1.1), "one step up"
+    assert done["corrections"]["a"] == pytest.approx(done["corrections"]["b"], abs=0.02), "whatever they were asked for"
+    assert 0.9 <= done["corrections"]["a"] < 1.0, "less time than all together"
+    assert learn(spark, lake, {})["corrections"] == done["corrections"]
+    assert 0 <= done["skill"] <= 1

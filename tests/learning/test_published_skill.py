@@ -6,11 +6,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
+from first_epoch import publish_first_epoch
 
+from foreshard.lake import log
 from foreshard.learning.published_skill import measure_skill, read_skill, skill_of
 from foreshard.learning.skill import measured_skill
+from foreshard.routing import corrections, pool, store
 from foreshard.settings import Settings
 
 START = datetime(2013, 11, 4, tzinfo=UTC)
@@ -44,7 +48,7 @@ def test_of_one_hour_it_is_what_is_measured_from_pairs() -> None:
 
 
 def test_forecasts_that_do_not_tell_shards_apart_say_nothing() -> None:
-    one = scores(1, 1.0).filter(pa.compute.equal(scores(1, 1.0)["shard_id"], 0))
+    one = scores(1, 1.0).filter(pc.equal(scores(1, 1.0)["shard_id"], 0))
     assert skill_of(one) is None
     assert skill_of(one.slice(0, 0)) is None
 
@@ -56,8 +60,18 @@ def test_it_is_kept_once_and_read_where_epochs_are_published(lake: Settings) -> 
     found = measure_skill(lake)
     assert found == pytest.approx(0.4, abs=0.03)
     assert read_skill(lake) == found
-    from foreshard.lake import log
-
     version = log.latest_version(lake.table("forecast_score"))
     assert measure_skill(lake) == found
     assert log.latest_version(lake.table("forecast_score")) == version
+
+
+def test_an_epoch_carries_the_skill_and_the_corrections_of_its_time(lake: Settings) -> None:
+    url = lake.postgres_url
+    pool.register(url, lake)
+    write_deltalake(lake.table("forecast_score"), scores(3, 0.4), partition_by=["day"])
+    skill = measure_skill(lake)
+    corrections.write_learnt(url, lake.pool_id, {"a": 1.25, "b": 1.0})
+    publish_first_epoch(lake)
+    published = store.current(url, lake.pool_id)
+    assert published is not None
+    assert (published.skill, published.corrections) == (skill, (("a", 1.25),))
