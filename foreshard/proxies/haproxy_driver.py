@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,12 +36,13 @@ _RESOLVE_SECONDS = 10.0
 
 
 class FollowedRoutes(Router):
-    """What a Subscriber keeps current here: the snapshot, and where nodes are. It is drained when HAProxy is."""
+    """What a Subscriber keeps current here: the snapshot, where nodes are, and corrections. It is drained when HAProxy is."""
 
     def __init__(self) -> None:
         super().__init__(seed=0)
         self.changed = threading.Event()
         self.nodes: dict[str, tuple[str, NodeState]] = {}  # what was seen since the snapshot: address and state
+        self.corrections: dict[str, float] = {}  # in hundredths: weights are not set anew for less
         self._settled = 0
 
     def adopt(self, snapshot: Snapshot) -> bool:
@@ -50,9 +52,14 @@ class FollowedRoutes(Router):
 
     def observe(self, node_id: str, **seen: Any) -> None:
         super().observe(node_id, **seen)
-        now = (seen.get("url") or "", seen.get("state") or NodeState.ACTIVE)
-        if self.nodes.get(node_id) != now:
-            self.nodes[node_id] = now
+        if (correction := seen.get("correction")) is not None:
+            self._note(self.corrections, node_id, round(correction, 2))
+        if "state" in seen:
+            self._note(self.nodes, node_id, (seen.get("url") or "", seen["state"] or NodeState.ACTIVE))
+
+    def _note(self, noted: dict[str, Any], node_id: str, now: object) -> None:
+        if noted.get(node_id) != now:
+            noted[node_id] = now
             self.changed.set()
 
     def settled(self, epoch: int) -> None:
@@ -127,7 +134,8 @@ class Driver:
 
     def _apply(self, snapshot: Snapshot) -> tuple[ProxyState, set[tuple[str, str]]]:
         held = self._api.held()
-        state = wanted(snapshot, self._seen(snapshot), held)
+        corrections = {**dict(snapshot.corrections), **self._routes.corrections}
+        state = wanted(replace(snapshot, corrections=tuple(corrections.items())), self._seen(snapshot), held)
         steps = changes(held, state)
         self._api.carry_out(steps)
         if steps.leaving:
