@@ -17,8 +17,10 @@ import psycopg2
 from foreshard.errors import ForeshardError
 from foreshard.gateway import last_known_good
 from foreshard.gateway.router import Router
+from foreshard.learning.correction import Correction
 from foreshard.model import NodeState
 from foreshard.routing import database, pool, store
+from foreshard.routing.corrections import correction_of
 from foreshard.routing.database import KeptConnection, ReadOnly
 from foreshard.routing.subscription import Subscription
 
@@ -58,6 +60,7 @@ class Subscriber:
         self._heard_at = time.monotonic()
         self._acknowledged = 0
         self._kept_epoch = 0  # of the file
+        self._corrections: dict[str, Correction] = {}  # as read at _heard_at
         self._problem = ""
         self._kept: KeptConnection | None = None
         self._threads = [
@@ -126,6 +129,7 @@ class Subscriber:
             if sentence != self._problem:
                 self._report(f"gateway {self._gateway_id} keeps epoch {self._router.epoch}: {sentence}")
             self._problem = sentence
+            self._fade_corrections()
             return
         if self._problem:
             self._report(f"gateway {self._gateway_id} hears Postgres again and is at epoch {self._router.epoch}")
@@ -155,7 +159,11 @@ class Subscriber:
         self._keep()
         for row in database.query(postgres, "observe_nodes", {"pool_id": self._pool_id}):
             applied = {int(shard): int(version) for shard, version in (row["shards"] or {}).items()}
-            self._router.observe(row["node_id"], url=row["url"], state=NodeState(row["state"]), applied=applied)
+            node_id, state, correction = row["node_id"], NodeState(row["state"]), correction_of(row)
+            factor = correction.now() if correction else None
+            self._router.observe(node_id, url=row["url"], state=state, applied=applied, correction=factor)
+            if correction:
+                self._corrections[node_id] = correction
         self._refuse_an_older(heard.current_epoch)
         self._heard_at = time.monotonic()
         if unwritten is not None:
@@ -166,6 +174,11 @@ class Subscriber:
             store.acknowledge(postgres, self._pool_id, self._gateway_id, epoch)
             self._acknowledged = epoch
         self._each_turn(postgres.url)
+
+    def _fade_corrections(self) -> None:
+        """With Postgres gone nobody says what holds of them now: they fade as they would there."""
+        for node_id, correction in self._corrections.items():
+            self._router.observe(node_id, correction=correction.now(self.staleness_seconds))
 
     def _renew(self, postgres: KeptConnection) -> ReadOnly | None:
         """Prolongs the lease. A standby takes none, but what it knows is still followed."""

@@ -19,8 +19,8 @@ from foreshard.gateway.router import Router
 from foreshard.gateway.subscriber import Subscriber
 from foreshard.local.processes import wait_until
 from foreshard.model import Node, NodeState, Replica
+from foreshard.routing import corrections, pool, store
 from foreshard.routing import database as control_plane
-from foreshard.routing import pool, store
 from foreshard.routing.publication import write_epoch
 from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import NodeSettings, Settings
@@ -253,3 +253,32 @@ def test_a_gateway_uses_one_connection_to_ask_and_one_to_listen(registered: str,
     wait_until(lambda: followed.router.epoch == 2, 20, "the epoch")
     poke_until(followed, lambda: store.unacknowledged(registered, "usage", 2) == [], "the acknowledgement")
     assert sessions() == before
+
+
+def factor(router: Router, node_id: str) -> float:
+    """The node's score beside that of a node of which nothing was learnt."""
+    scores = {row["node_id"]: float(str(row["score"])) for row in router.explain(QUERY, now=NOW)}
+    return scores[node_id] / scores["b"]
+
+
+def test_corrections_are_heard_between_epochs_and_fade_with_postgres_gone(
+    registered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(registered, 1)
+    where, router = [registered], Router(seed=1)
+    subscriber = Subscriber(
+        router, lambda: where[-1], "usage", "g1", tmp_path / "file", poll_seconds=60.0, report=lambda _: None
+    )
+    subscriber.start()
+    corrections.write_corrections(registered, "usage", {"a": 1.6, "gone": 1.2}, 60.0)
+    subscriber.poke()
+    wait_until(lambda: factor(router, "a") == pytest.approx(1.6), 10, "the correction to be heard")
+    publish(registered, 2)
+    wait_until(lambda: router.epoch == 2, 10, "the epoch to be adopted")
+    assert factor(router, "a") == pytest.approx(1.6)
+
+    where.append("postgresql://127.0.0.1:1/none")
+    monkeypatch.setattr(Subscriber, "staleness_seconds", 3 * 3600.0)
+    subscriber.poke()
+    wait_until(lambda: factor(router, "a") == pytest.approx(1.0, abs=0.05), 10, "the correction to fade")
+    subscriber.stop()
