@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.placement_figures import Figure, table
 
-NAMES = ("decisions", "tail")
+NAMES = ("decisions", "tail", "publish")
 PACKAGES = ("numpy", "numba", "xxhash")
 
 

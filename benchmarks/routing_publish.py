@@ -1,13 +1,11 @@
 """How long it takes until every gateway routes by a new epoch: 50 subscribers in 4 processes on the embedded Postgres.
 
 Beside it the bound, measured in the same run: how long a bare NOTIFY takes to reach 50 sessions that LISTEN in 4 processes. And
-for a large pool what a publication and a gateway's load of it take. Run: `python -m benchmarks.routing_publish`.
+for a large pool what a publication and a gateway's load of it take. Run: `python -m benchmarks.routing --only publish`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import subprocess
 import sys
@@ -19,8 +17,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from benchmarks.placement_figures import Figure
 from foreshard.gateway.router import Router
 from foreshard.gateway.routing_table import RoutingTable
 from foreshard.gateway.subscriber import Subscriber
@@ -32,28 +31,39 @@ from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import NodeSettings, Settings
 
 SUBSCRIBERS, PROCESSES, PUBLICATIONS, NODES, HOURS = 50, 4, 200, 50, 24
-SMALL_BITS, LARGE_BITS = 8, 14
+# Between publications, so that each meets gateways that are done with the one before.
+PAUSE_SECONDS = 0.5
+SMALL_BITS, LARGE_BITS, LARGE_ROUNDS = 8, 14, 5
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def measure(publications: int = PUBLICATIONS) -> dict[str, Any]:
-    """Every figure, milliseconds: {"publish_ms", "commit_ms", "bound_ms": {"p50", "p99", "max"}, "large": {…}}."""
+def figures() -> list[Figure]:
+    """The table's lines."""
     with tempfile.TemporaryDirectory(prefix="foreshard-publish-") as name:
         server = EmbeddedPostgres(Path(name) / "postgres")
         server.start()
         try:
-            bound = _bound(server, publications)
-            from_call, from_commit = _publications(server, Path(name), publications)
-            large = _large(server)
+            bound = _bound(server, PUBLICATIONS)
+            from_call, from_commit = _publications(server, Path(name), PUBLICATIONS)
+            publish, fetch, build = _large(server)
         finally:
             server.stop()
-    return {
-        "publications": publications,
-        "publish_ms": _quantiles(from_call),
-        "commit_ms": _quantiles(from_commit),
-        "bound_ms": _quantiles(bound),
-        "large": large,
-    }
+    small, large = f"{1 << SMALL_BITS} shards", f"{1 << LARGE_BITS:,} shards"
+    load = [a + b for a, b in zip(fetch, build, strict=True)]
+    return [
+        Figure(
+            f"{small}: publish → all {SUBSCRIBERS} swapped, p99 of {PUBLICATIONS}", _quantile(from_call, 0.99), "ms", 250.0,
+            beside=f"p50 {_quantile(from_call, 0.5):.0f} ms; from the commit on, p99 {_quantile(from_commit, 0.99):.0f} ms; "
+            f"a bare NOTIFY to as many sessions, p99 {_quantile(bound, 0.99):.0f} ms",
+        ),
+        Figure(
+            f"{large}: a publication, best of {LARGE_ROUNDS}", min(publish), "ms", 200.0, beside=f"worst {max(publish):.0f} ms"
+        ),
+        Figure(
+            f"{large}: a gateway's load, best of {LARGE_ROUNDS}", min(load), "ms", 200.0,
+            beside=f"worst {max(load):.0f} ms; fetch and decode {min(fetch):.0f} ms, the routing table {min(build):.0f} ms",
+        ),
+    ]  # fmt: skip
 
 
 def _pool(server: EmbeddedPostgres, slot_bits: int) -> str:
@@ -89,6 +99,7 @@ def _publications(server: EmbeddedPostgres, folder: Path, count: int) -> tuple[l
         _all_at(children, 1)
         for number in range(2, count + 2):
             snapshot = replace(_epoch(url, SMALL_BITS, number), predicted=first.predicted)
+            time.sleep(PAUSE_SECONDS)
             called = time.monotonic()
             _publish(url, snapshot)
             committed, swapped = time.monotonic(), _all_at(children, number)
@@ -113,11 +124,11 @@ def _bound(server: EmbeddedPostgres, count: int) -> list[float]:
     return found
 
 
-def _large(server: EmbeddedPostgres) -> dict[str, float]:
-    """Milliseconds of a publication and of a load with 2**LARGE_BITS shards: the best of five each."""
+def _large(server: EmbeddedPostgres) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of publications with 2**LARGE_BITS shards, of fetching each, and of its routing table."""
     url = _pool(server, LARGE_BITS)
     publish, fetch, build = [], [], []
-    for number in range(1, 6):
+    for number in range(1, LARGE_ROUNDS + 1):
         snapshot = _epoch(url, LARGE_BITS, number)
         began = time.perf_counter()
         _publish(url, snapshot)
@@ -126,13 +137,10 @@ def _large(server: EmbeddedPostgres) -> dict[str, float]:
         fetched = time.perf_counter()
         assert read is not None
         RoutingTable(read)
-        built = time.perf_counter()
-        publish.append(published - began)
-        fetch.append(fetched - published)
-        build.append(built - fetched)
-    load = [a + b for a, b in zip(fetch, build, strict=True)]
-    names = {"publish": publish, "load": load, "of which fetch and decode": fetch, "of which the routing table": build}
-    return {name: round(1000 * min(values), 1) for name, values in names.items()}
+        publish.append(1000 * (published - began))
+        fetch.append(1000 * (fetched - published))
+        build.append(1000 * (time.perf_counter() - fetched))
+    return publish, fetch, build
 
 
 @contextmanager
@@ -141,9 +149,7 @@ def _children(*arguments: str) -> Iterator[list[subprocess.Popen[str]]]:
     shares = [SUBSCRIBERS // PROCESSES + (n < SUBSCRIBERS % PROCESSES) for n in range(PROCESSES)]
     command = [sys.executable, "-m", "benchmarks.routing_publish"]
     started = [
-        subprocess.Popen(
-            [*command, "--child", *arguments, str(n), str(share)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, *arguments, str(n), str(share)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for n, share in enumerate(shares)
     ]
     try:
@@ -229,30 +235,11 @@ def _hear(url: str, tally: _Tally) -> None:
         connection.notifies.clear()
 
 
-def _quantiles(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {name: round(ordered[max(0, math.ceil(q * len(ordered)) - 1)], 1) for name, q in at.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
-    parser.add_argument("--publications", type=int, default=PUBLICATIONS)
-    parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
-    chosen = parser.parse_args()
-    if chosen.child:
-        kind, *rest = chosen.child
-        {"follow": _follow, "listen": _listen}[kind](*rest)
-        return
-    figures = measure(chosen.publications)
-    for name in ("publish_ms", "commit_ms", "bound_ms"):
-        print(f"{name:12} " + "  ".join(f"{at} {value:8.1f}" for at, value in figures[name].items()))
-    for name, value in figures["large"].items():
-        print(f"{1 << LARGE_BITS:,} shards, {name}: {value:.1f} ms")
-    if chosen.out:
-        chosen.out.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+def _quantile(values: list[float], share: float) -> float:
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 if __name__ == "__main__":
-    main()
+    # A child of _children.
+    kind, *rest = sys.argv[1:]
+    {"follow": _follow, "listen": _listen}[kind](*rest)

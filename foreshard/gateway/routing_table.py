@@ -15,9 +15,9 @@ from foreshard.routing.predicted_peaks import predicted_node_loads
 from foreshard.routing.snapshot import Shadow, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: tens of thousands are made at once, and that takes three times as long
 class Candidate:
-    """One replica with its node: `shard_id` is what to ask the node for; `covers_from` None covers all time."""
+    """One replica with its node: `shard_id` is what to ask the node for; `covers_from` None covers all time. Never changed."""
 
     shard_id: int
     node: Node

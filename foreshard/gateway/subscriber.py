@@ -5,6 +5,8 @@ With Postgres gone the router goes on with what it holds; `staleness_seconds` sa
 
 from __future__ import annotations
 
+import math
+import random
 import sys
 import threading
 import time
@@ -29,6 +31,7 @@ LEASE_SECONDS = 30.0
 # After which a slow Postgres counts as one that is gone.
 STATEMENT_SECONDS = 5.0
 _DRAIN_POLL_SECONDS = 0.1
+_REST_SECONDS = 0.3
 
 
 class Subscriber:
@@ -57,6 +60,8 @@ class Subscriber:
         self._report, self._each_turn = report, each_turn
         self.desired_nodes: int | None = None  # of the pool, as last heard
         self._wake, self._stopping = threading.Event(), threading.Event()
+        self._asked = False  # to look at once
+        self._look_at = math.inf  # after an adopted epoch
         self._heard_at = time.monotonic()
         self._acknowledged = 0
         self._kept_epoch = 0  # of the file
@@ -78,7 +83,7 @@ class Subscriber:
             self._report(str(error))
         if self._router.epoch:
             # There is something to route by: a Postgres that does not answer must not hold up the start.
-            self._wake.set()
+            self.poke()
         else:
             self._turn()
         for thread in self._threads:
@@ -87,7 +92,7 @@ class Subscriber:
     def stop(self) -> None:
         """Stops following and gives the lease up, so that no transition waits for a gateway that is gone."""
         self._stopping.set()
-        self._wake.set()
+        self.poke()
         for thread in self._threads:
             thread.join(timeout=5)
         with suppress(ForeshardError):
@@ -98,6 +103,7 @@ class Subscriber:
 
     def poke(self) -> None:
         """Someone saw a newer epoch: look now instead of at the next poll."""
+        self._asked = True
         self._wake.set()
 
     @property
@@ -108,18 +114,20 @@ class Subscriber:
     def _follow(self) -> None:
         while not self._stopping.is_set():
             self._pause()
-            self._wake.clear()
             if not self._stopping.is_set():
                 self._turn()
 
     def _pause(self) -> None:
-        """Until the next poll, or a wake-up, or the moment when an epoch is drained that is still to be acknowledged."""
+        """Until the next poll, or somebody asks, or the moment when an epoch is drained that is still to be acknowledged."""
         until = time.monotonic() + self._poll_seconds
-        while (left := until - time.monotonic()) > 0:
+        while not self._asked and (left := min(until, self._look_at) - time.monotonic()) > 0:
             epoch = self._router.epoch
-            owes = self._acknowledged < epoch and not self._problem
-            if self._wake.wait(min(left, _DRAIN_POLL_SECONDS) if owes else left) or (owes and self._router.is_drained(epoch)):
-                return
+            owes = self._acknowledged < epoch and not self._problem and self._look_at == math.inf
+            if owes and self._router.is_drained(epoch):
+                break
+            if self._wake.wait(min(left, _DRAIN_POLL_SECONDS) if owes else left):
+                self._wake.clear()
+        self._asked, self._look_at = False, math.inf
 
     def _turn(self) -> None:
         try:
@@ -203,16 +211,22 @@ class Subscriber:
                 while not self._stopping.is_set() and not self._problem:
                     if subscription.wait(timeout=1.0) is not None:
                         self._adopt(subscription)
-                        self._wake.set()
             # The other thread says what is wrong; it also polls, so nothing is lost meanwhile.
             self._stopping.wait(0.5)
 
     def _adopt(self, subscription: Subscription) -> None:
-        """At once and over the connection that heard of it; what is wrong with the epoch is said by the turn that follows."""
+        """At once and over the connection that heard of it; what is wrong with the epoch is said by the turn that follows.
+
+        That turn can wait a moment, drawn anew each time: all gateways hear of an epoch together, and what each then has to
+        write would keep the others from adopting it.
+        """
         with suppress(ForeshardError):
             snapshot = subscription.snapshot()
-            if snapshot is not None:
-                self._router.adopt(snapshot)
+            if snapshot is not None and self._router.adopt(snapshot):
+                self._look_at = time.monotonic() + random.uniform(0.0, _REST_SECONDS)
+                self._wake.set()
+                return
+        self.poke()
 
     def _keep(self) -> None:
         """Writes the last-known-good file once an epoch has been adopted that is not in it."""
