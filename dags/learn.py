@@ -11,12 +11,13 @@ from foreshard.orchestration.steps import DAG_DEFAULTS, FORCE, spark_step, unles
 DOC = """
 ### learn: what came true
 
-**Does** compare forecasts with what then happened, and each node's predicted load with its measured one. Once a day is over, it
-also learns from the scores at which levels the next forecasts are read, and since when the fleet drifted. Ends at once if there
-are no new query records. It waits behind the other Spark jobs: nothing in this turn of the loop needs it.
+**Does** compare forecasts with what then happened, and each node's predicted load and usual time per query with what was
+measured. It says how far forecasts are to be trusted (`skill`), for the epochs to come. Once a day is over, it also learns from
+the scores at which levels the next forecasts are read, and since when the fleet drifted. Ends at once if there are no new query
+records. It waits behind the other Spark jobs: nothing in this turn of the loop needs it.
 
 - **Reads** `query_record`, `query_load`, `load_forecast`.
-- **Writes** `forecast_score` and `node_correction`.
+- **Writes** `forecast_score`, and `node_correction` in the lake and in Postgres, where gateways read it.
 
 **When it fails** the loop goes on with what was learnt before. Clear the task when convenient.
 """

@@ -17,14 +17,15 @@ DOC = """
 
 1. `look` marks a node dead that has sent no heartbeat for `[watch] dead_seconds` and does not answer either, lets one that
    beats again join, and makes one that has joined and is ready active. It says which nodes have carried more than their
-   capacity for `overload_minutes`, and keeps the number of nodes that the newest plan wants. Where queries still go to a dead
-   node, or an overload lasts, it makes a plan that repairs it, which needs no approval. A plan under way that leads to a dead
-   node is taken back first.
+   capacity for `overload_minutes`, and keeps the number of nodes that the newest plan wants. Every `correct_minutes` it moves
+   the nodes' corrections a step: gateways ask those less that have more to do than was expected. Where queries still go to a
+   dead node, or an overload lasts, it makes a plan that repairs it, which needs no approval. A plan under way that leads to a
+   dead node is taken back first.
 2. `repair` starts the DAG `repair` with that plan, unless a run of it is under way; again at the next look if it has failed.
    It also goes on with a plan that a repair must wait for, if no run of `reshard` is there to do so.
 
 - **Reads** heartbeats, the current epoch, the newest `load_forecast`.
-- **Writes** in Postgres the nodes' states, and the repair plan.
+- **Writes** in Postgres the nodes' states, `node_correction`, and the repair plan.
 
 **When it fails** queries go on: gateways avoid a node that does not answer by themselves. The log names what is missing, mostly
 a forecast to plan from or a way to Postgres; the next minute tries again.
