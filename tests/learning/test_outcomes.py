@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,10 @@ from foreshard.learning.drift import Drift
 from foreshard.learning.evaluation import QUANTILES, evaluate, stored_scores
 from foreshard.learning.learnt import Learnt, read_learnt
 from foreshard.learning.outcomes import learn
+from foreshard.routing import pool
+from foreshard.routing.corrections import read_corrections
 from foreshard.settings import Settings
+from spark_jobs import learn_from_outcomes as job
 
 pytestmark = pytest.mark.spark
 
@@ -141,4 +145,11 @@ def test_a_node_is_corrected_by_how_long_its_queries_take_beside_others_like_the
     assert done["corrections"]["a"] == pytest.approx(done["corrections"]["b"], abs=0.02), "whatever they were asked for"
     assert 0.9 <= done["corrections"]["a"] < 1.0, "less time than all together"
     assert learn(spark, lake, {})["corrections"] == done["corrections"]
+
+    # The job also says it to gateways: beside the mean of all, since plans alone need what is not relative.
+    pool.register(lake.postgres_url, lake)
+    job.work(spark, lake, argparse.Namespace())
+    told = {n: c.now() for n, c in read_corrections(lake.postgres_url, "usage").items()}
+    mean = sum(done["corrections"].values()) / 3
+    assert told == pytest.approx({n: c / mean for n, c in done["corrections"].items()})
     assert 0 <= done["skill"] <= 1
