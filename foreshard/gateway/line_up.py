@@ -144,10 +144,12 @@ def line_up(shard_id: int, seats: Sequence[Seat], asked: Asked | None, clock: fl
             left_out[seat.node_id] = why_not
         else:
             able.append(seat)
-    left_out |= _ejected(able, clock)
-    if asked is not None:
-        left_out |= {s.node_id: "was tried for this query" for s in able if s.node_id in asked.exclude}
-    able = [seat for seat in able if seat.node_id not in left_out]
+    tried = {s.node_id: "was tried for this query" for s in able if asked is not None and s.node_id in asked.exclude}
+    ejected = _ejected(able, clock)
+    untried = [seat for seat in able if seat.node_id not in tried]
+    # Whoever failed may be well again, and is better than nobody.
+    able = [seat for seat in untried if seat.node_id not in ejected] or untried
+    left_out |= tried | {seat.node_id: ejected[seat.node_id] for seat in untried if seat not in able}
     minimum = asked.minimum_version if asked else None
     current = able if minimum is None else [seat for seat in able if seat.version >= minimum]
     hopeful = max(able, key=lambda s: (s.version < 0, s.version)) if able and not current else None

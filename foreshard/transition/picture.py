@@ -48,7 +48,10 @@ class MoveView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node: `silent_seconds` since its last heartbeat, None if no node of the pool ever sent one; `applied`: shard → version it serves."""
+    """A node, with the shards it serves and the version of each (`applied`).
+
+    `silent_seconds` since its last heartbeat; None if no node of the pool ever sent one.
+    """
 
     node_id: str
     state: NodeState

@@ -110,6 +110,16 @@ def test_a_node_that_fails_often_but_never_thrice_in_a_row_is_left_out_for_a_whi
     assert "a" in chosen(router)
 
 
+def test_a_node_that_failed_is_asked_again_when_the_query_has_tried_all_others() -> None:
+    router = router_with(snapshot("a", "b"))
+    for _ in range(3):
+        ask(router, "a", Outcome(failed=True))
+    assert chosen(router) == {"b"}
+    decision = router.route(QUERY, now=NOW, exclude=frozenset({"b"}))
+    assert (decision.verdict, decision.node_id) == (Verdict.ROUTED, "a")
+    assert router.route(QUERY, now=NOW, exclude=frozenset({"a", "b"})).verdict is Verdict.NO_REPLICA
+
+
 def test_nobody_is_an_outlier_where_all_fail_alike() -> None:
     router = router_with(snapshot("a", "b", "c"))
     for i in range(60):
