@@ -42,8 +42,8 @@ def replicated() -> Iterator[ReplicatedPostgres]:
     # Not below pytest's folder, which is closed to the account that Postgres runs under.
     with tempfile.TemporaryDirectory() as folder:
         server = ReplicatedPostgres(Path(folder))
-        control_plane.migrate(server.start())
         try:
+            control_plane.migrate(server.start())
             yield server
         finally:
             server.stop()
