@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.placement_figures import Figure, table
 
-NAMES = ("decisions", "tail", "publish")
+NAMES = ("decisions", "tail", "publish", "gateway")
 PACKAGES = ("numpy", "numba", "xxhash")
 
 

@@ -1,15 +1,14 @@
 """What the reference gateway adds to a query: through it beside straight at the pipeline, at the same bounded rate.
 
-`python -m benchmarks.routing_gateway [--rate 100] [--seconds 5] [--rounds 6] [--out FILE]` starts a Postgres, two pipelines
-with real serving tables and a gateway, each a process of its own, and asks the same queries over kept connections at times
-drawn beforehand (open loop: a latency counts from when the query was due). The two ways take turns; the first round of each
-is not counted. The figure is the median over rounds of the difference of the medians; beside it stands the CPU time that the
-gateway's process took per query, which a busy machine changes less.
+`python -m benchmarks.routing --only gateway` starts a Postgres, two pipelines with real serving tables and a gateway, each a
+process of its own, and asks the same queries over kept connections at times drawn beforehand (open loop: a latency counts from
+when the query was due). The two ways take turns; the first round of each is not counted. The figure is the median over rounds of
+the difference of the medians; beside it stands the CPU time that the gateway's process took per query, which a busy machine
+changes less.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -33,6 +32,7 @@ import pyarrow as pa
 import uvloop
 from deltalake import CommitProperties, write_deltalake
 
+from benchmarks.placement_figures import Figure
 from foreshard import settings as configuration
 from foreshard.gateway.http import CLASS, EPOCH, SHARD
 from foreshard.hashing import entity_slot
@@ -44,6 +44,7 @@ from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
 
 LIMIT_MS = 1.0
+RATE, SECONDS, ROUNDS = 100.0, 5.0, 6  # queries a second as a Poisson process; of one round; of each way
 # With the pipelines' own median above this the machine was busy with something else, and the difference says nothing.
 QUIET_MS = 20.0
 NODES = ("a", "b")
@@ -84,62 +85,46 @@ class Round:
         return self.latencies[min(len(self.latencies) - 1, int(q * len(self.latencies)))]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=100.0, help="queries per second, as a Poisson process")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of one round")
-    parser.add_argument("--rounds", type=int, default=6, help="of each way, after one that is not counted")
-    parser.add_argument("--out", help="a file for the figures, as JSON")
-    arguments = parser.parse_args()
-    figures = measure(arguments.rate, arguments.seconds, arguments.rounds)
-    if arguments.out:
-        Path(arguments.out).write_text(json.dumps(figures, indent=2), "utf-8")
-    return 0
-
-
-def measure(rate: float = 100.0, seconds: float = 5.0, rounds: int = 6) -> dict[str, Any]:
-    """Runs the rounds in a temporary folder; returns and prints the figures."""
+def figures() -> list[Figure]:
+    """The table's lines."""
     folder = Path(tempfile.mkdtemp(prefix="foreshard-benchmark-"))
     postgres = EmbeddedPostgres(folder / "postgres")
     children: list[ChildProcess] = []
     try:
         addresses = _started(folder, postgres.start(), children)
-        gateway = psutil.Process(children[-1].pid)
-        found = uvloop.run(_compare(addresses, gateway, rate, seconds, rounds))
+        return uvloop.run(_compare(addresses, psutil.Process(children[-1].pid)))
     finally:
         for child in children:
             child.stop()
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
-    _print(found, rate)
-    return found
 
 
-async def _compare(
-    addresses: dict[str, str], gateway: psutil.Process, rate: float, seconds: float, rounds: int
-) -> dict[str, Any]:
+async def _compare(addresses: dict[str, str], gateway: psutil.Process) -> list[Figure]:
     ways: dict[str, list[Round]] = {"pipeline": [], "gateway": []}
     asked = {"pipeline": [addresses[node_id] for node_id in NODES], "gateway": [addresses["gateway"]]}
     cpu = 0.0
-    for number in range(rounds + 1):
+    for number in range(ROUNDS + 1):
         for way in sorted(ways, reverse=bool(number % 2)):
             drawn = random.Random(number)  # the same queries at the same times both ways
             before = _cpu_seconds(gateway)
-            latencies = await _ask(asked[way], drawn, rate, seconds)
+            latencies = await _ask(asked[way], drawn, RATE, SECONDS)
             if number:
                 # What it takes without queries, in as long a time, is no part of them.
                 cpu += (_cpu_seconds(gateway) - before) * (1 if way == "gateway" else -1)
                 ways[way].append(Round(sorted(latencies)))
-    figures: dict[str, Any] = {"rate": rate, "seconds": seconds, "rounds": rounds, "limit_ms": LIMIT_MS}
-    for way, found in ways.items():
-        figures[way] = {f"p{q:g}_ms": round(statistics.median(r.quantile(q / 100) for r in found), 3) for q in (50, 90, 99)}
+    p50, p99 = ({way: statistics.median(r.quantile(q) for r in ways[way]) for way in ways} for q in (0.5, 0.99))
     each = [g.quantile(0.5) - p.quantile(0.5) for g, p in zip(ways["gateway"], ways["pipeline"], strict=True)]
-    figures["overhead_p50_ms"] = round(statistics.median(each), 3)
-    figures["overhead_p50_ms_by_round"] = [round(one, 3) for one in each]
-    figures["cpu_ms_per_query"] = round(1000 * cpu / sum(len(r.latencies) for r in ways["gateway"]), 3)
-    is_quiet = figures["pipeline"]["p50_ms"] <= QUIET_MS
-    figures["met"] = figures["overhead_p50_ms"] <= LIMIT_MS if is_quiet else None
-    return figures
+    beside = (
+        f"by round {', '.join(f'{one:.2f}' for one in each)}; p50 straight {p50['pipeline']:.2f}, "
+        f"through {p50['gateway']:.2f}; p99 {p99['pipeline']:.1f} and {p99['gateway']:.1f} ms; {RATE:g} queries/s"
+    )
+    is_quiet = p50["pipeline"] <= QUIET_MS
+    overhead = Figure(
+        "the gateway's own part of a query, p50", statistics.median(each), "ms", LIMIT_MS if is_quiet else None, beside=beside
+    )
+    queries = sum(len(r.latencies) for r in ways["gateway"])
+    return [overhead, Figure("CPU time of the gateway's process, a query", 1000 * cpu / queries, "ms")]
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -265,16 +250,3 @@ def _write_table(settings: Settings, node_id: str) -> None:
 
 def _iso(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _print(figures: dict[str, Any], rate: float) -> None:
-    print(f"{rate:g} queries/s, medians over {figures['rounds']} rounds of {figures['seconds']:g} s; milliseconds")
-    for way in ("pipeline", "gateway"):
-        print(f"  {way:<10}" + "".join(f"  {name.removesuffix('_ms')} {value:7.3f}" for name, value in figures[way].items()))
-    told = {True: "met", False: "missed", None: "the machine was too busy to tell"}[figures["met"]]
-    print(f"  the gateway's own part of the median: {figures['overhead_p50_ms']:.3f}, at most {LIMIT_MS:g} wanted: {told}")
-    print(f"  CPU time of the gateway's process per query: {figures['cpu_ms_per_query']:.3f}")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
