@@ -2,8 +2,8 @@
 
 `python -m benchmarks.routing --only gateway` starts a Postgres, two pipelines with real serving tables and a gateway, each a
 process of its own, and asks the same queries over kept connections at times drawn beforehand (open loop: a latency counts from
-when the query was due). The two ways take turns; the first round of each is not counted. The figure is the median over rounds of
-the difference of the medians; beside it stands the CPU time that the gateway's process took per query, which a busy machine
+when the query was due). The two ways take turns; the first round of each is not counted. The figure is the median over rounds
+of the difference of the medians; beside it stands the CPU time that the gateway's process took per query, which a busy machine
 changes less.
 """
 
