@@ -52,13 +52,11 @@ class History:
     faults: list[str] = field(default_factory=list)
 
 
-class Client:
-    """Writes and reads its own entity, through whichever gateway is there, until it is stopped."""
+class Repeated:
+    """Does `turn` again and again in a thread, `pause()` seconds apart, until it is stopped."""
 
-    def __init__(self, entity: str, first_hour: datetime, gateways: Callable[[], Sequence[str]], seed: str) -> None:
-        self._entity, self._first_hour, self._gateways = entity, first_hour, gateways
-        self._random = random.Random(seed)
-        self.history = History()
+    def __init__(self, turn: Callable[[], None], pause: Callable[[], float]) -> None:
+        self._turn, self._pause = turn, pause
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -68,17 +66,34 @@ class Client:
         self._thread.join()
 
     def _run(self) -> None:
-        with httpx.Client(timeout=WAIT_SECONDS + 30, trust_env=False) as client:
-            while not self._stopping.wait(self._random.uniform(0.05, 0.4)):
-                try:
-                    if self._random.random() < 0.3:
-                        self._write(client)
-                    else:
-                        self._read(client)
-                except Exception as error:  # for the checker to tell of: a thread's own would be lost
-                    self.history.faults.append(f"{self._entity}: {error!r}")
+        while not self._stopping.wait(self._pause()):
+            self._turn()
 
-    def _write(self, client: httpx.Client) -> None:
+
+class Client:
+    """Writes and reads its own entity, through whichever gateway is there, until it is stopped."""
+
+    def __init__(self, entity: str, first_hour: datetime, gateways: Callable[[], Sequence[str]], seed: str) -> None:
+        self._entity, self._first_hour, self._gateways = entity, first_hour, gateways
+        self._random = random.Random(seed)
+        self.history = History()
+        self._client = httpx.Client(timeout=WAIT_SECONDS + 30, trust_env=False)
+        self._turns = Repeated(self._turn, lambda: self._random.uniform(0.05, 0.4))
+
+    def stop(self) -> None:
+        self._turns.stop()
+        self._client.close()
+
+    def _turn(self) -> None:
+        try:
+            if self._random.random() < 0.3:
+                self._write()
+            else:
+                self._read()
+        except Exception as error:  # for the checker to tell of: a thread's own would be lost
+            self.history.faults.append(f"{self._entity}: {error!r}")
+
+    def _write(self) -> None:
         hour = self._first_hour + timedelta(hours=len(self.history.writes))
         record = {
             "record_id": f"{self._entity} {hour.isoformat()}",
@@ -90,7 +105,7 @@ class Client:
         }
         gateway = self._random.choice(self._gateways())
         try:
-            answer = client.post(f"{gateway}/v1/usage-records", content=json.dumps([record]))
+            answer = self._client.post(f"{gateway}/v1/usage-records", content=json.dumps([record]))
         except httpx.TransportError:
             self.history.writes.append(Write(self._entity, hour, ""))  # the gateway was killed
             return
@@ -98,7 +113,7 @@ class Client:
             self.history.faults.append(f"write of {self._entity} at {hour}: {answer.status_code} {answer.text[:200]}")
         self.history.writes.append(Write(self._entity, hour, answer.headers.get(http.TOKEN, "")))
 
-    def _read(self, client: httpx.Client) -> None:
+    def _read(self) -> None:
         confirmed = [write for write in self.history.writes if write.token]
         write = self._random.choice(confirmed[-12:]) if confirmed and self._random.random() < 0.7 else None
         parameters = {
@@ -110,7 +125,7 @@ class Client:
             "granularity": "hour",
         }
         headers = {http.TOKEN: write.token, http.WAIT: f"{self._random.uniform(0, WAIT_SECONDS):.2f}"} if write else {}
-        answer = self._asked(client, parameters, headers)
+        answer = self._asked(parameters, headers)
         rows = answer.json() if answer.status_code == 200 else []
         self.history.reads.append(
             Read(
@@ -123,16 +138,16 @@ class Client:
             )
         )
 
-    def _asked(self, client: httpx.Client, parameters: dict[str, str], headers: dict[str, str]) -> httpx.Response:
+    def _asked(self, parameters: dict[str, str], headers: dict[str, str]) -> httpx.Response:
         """By a gateway that answers: one that is killed is not the query's fault, and another one is there."""
         gateways = list(self._gateways())
         self._random.shuffle(gateways)
         for gateway in gateways[:-1]:
             try:
-                return client.get(f"{gateway}/v1/usage", params=parameters, headers=headers)
+                return self._client.get(f"{gateway}/v1/usage", params=parameters, headers=headers)
             except httpx.TransportError:
                 continue
-        return client.get(f"{gateways[-1]}/v1/usage", params=parameters, headers=headers)
+        return self._client.get(f"{gateways[-1]}/v1/usage", params=parameters, headers=headers)
 
 
 def violations(history: History) -> list[str]:

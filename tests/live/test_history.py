@@ -10,7 +10,6 @@ import os
 import random
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from history_clients import Client, History, Read, Write, violations
+from history_clients import Client, History, Read, Repeated, Write, violations
 
 from foreshard import settings as configuration
 from foreshard.errors import ForeshardError
@@ -118,25 +117,17 @@ class Epochs:
     def __init__(self, url: str, pool_id: str, seed: int) -> None:
         self._url, self._pool_id, self._random = url, pool_id, random.Random(seed)
         self.published = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(0.2):
-            try:
-                now = store.current(self._url, self._pool_id)
-                assert now is not None
-                replicas = tuple(replace(r, weight=self._random.uniform(0.2, 1.0)) for r in now.replicas)
-                following = replace(now, epoch=now.epoch + 1, parent=now.epoch, replicas=replicas)
-                store.publish(self._url, following, expected_epoch=now.epoch, published_by="history", reason="other weights")
-                self.published += 1
-            except ForeshardError:
-                continue  # the store has no leader just now
+    def publish(self) -> None:
+        try:
+            now = store.current(self._url, self._pool_id)
+            assert now is not None
+            replicas = tuple(replace(r, weight=self._random.uniform(0.2, 1.0)) for r in now.replicas)
+            following = replace(now, epoch=now.epoch + 1, parent=now.epoch, replicas=replicas)
+            store.publish(self._url, following, expected_epoch=now.epoch, published_by="history", reason="other weights")
+            self.published += 1
+        except ForeshardError:
+            return  # the store has no leader just now
 
 
 class Intake:
@@ -146,21 +137,13 @@ class Intake:
         self._settings = settings
         self.rounds = 0
         self.failed: list[str] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                take_in(self._settings)
-                self.rounds += 1
-            except ForeshardError as error:
-                self.failed.append(str(error))  # the store failed over under the job: the next round repeats it
+    def take_in(self) -> None:
+        try:
+            take_in(self._settings)
+            self.rounds += 1
+        except ForeshardError as error:
+            self.failed.append(str(error))  # the store failed over under the job: the next round repeats it
 
 
 def take_in(settings: Settings) -> None:
@@ -177,13 +160,14 @@ def test_no_answer_is_older_than_its_token_and_none_is_missing(platform: Platfor
     first_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=6)
     clients = [Client(f"client {n}", first_hour, lambda: addresses, f"{SEED}/{n}") for n in range(CLIENTS)]
     epochs, intake = Epochs(url, settings.pool_id, SEED), Intake(settings)
+    turns = [Repeated(epochs.publish, lambda: 0.2), Repeated(intake.take_in, lambda: 0.0)]
     blows = []
     try:
         while intake.rounds < ROUNDS and len(blows) < 40:
             blows.append(_strike(platform, drawn, len(blows)))
             time.sleep(drawn.uniform(1, 4))  # the moment of the next one is what is drawn
     finally:
-        for running in (*clients, epochs, intake):
+        for running in (*clients, *turns):
             running.stop()
     take_in(settings)
     history = History(
