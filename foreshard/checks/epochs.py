@@ -38,14 +38,19 @@ def require_epoch(
 
 
 def overloads(snapshot: Snapshot, before: Snapshot | None) -> dict[str, bool]:
-    """The nodes with more predicted load than capacity at some time, and whether the epoch before gave them less."""
+    """The nodes with more predicted load than capacity at some time, and whether the epoch makes the pool worse by them.
+
+    It does if the node has more than in the epoch before, and is worse off than the worst was then: where all are short, an
+    epoch that spreads the want is what is wanted.
+    """
     peaks = _peaks(snapshot, snapshot)
     over = [node for node in snapshot.nodes if peaks.get(node.node_id, 0.0) > node.capacity * (1 + _SLACK)]
     if not over:
         return {}
     # By the same forecast: what counts is what this epoch changes.
     were = _peaks(before, snapshot) if before is not None else {}
-    return {n.node_id: peaks[n.node_id] > were.get(n.node_id, 0.0) + _SLACK * n.capacity for n in over}
+    worst = max((were.get(node.node_id, 0.0) / node.capacity for node in snapshot.nodes), default=0.0)
+    return {n.node_id: peaks[n.node_id] / n.capacity > max(worst, were.get(n.node_id, 0.0) / n.capacity) + _SLACK for n in over}
 
 
 def _peaks(layout: Snapshot, forecast: Snapshot) -> dict[str, float]:

@@ -68,6 +68,12 @@ def test_what_an_epoch_changes_is_what_counts() -> None:
     assert overloads(skewed, epoch(SKEWED, {0: (0.0,)})) == {"b": False}, "by one and the same forecast"
 
 
+def test_an_epoch_that_spreads_what_is_too_much_for_one_makes_nothing_worse() -> None:
+    loads = {0: (2.0, 2.0), 1: (26.0, 26.0)}  # b has 1 + 23.4 by skewed shares; by even ones b has 1 + 13 and c 13
+    assert overloads(epoch(EVEN, loads), epoch(SKEWED, loads)) == {"b": False, "c": False}
+    assert overloads(epoch(SKEWED, loads), epoch(EVEN, loads)) == {"b": True}
+
+
 def test_an_overload_that_no_plan_foresaw_stops_the_publication(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     even, skewed = epoch(EVEN, LOADS), epoch(SKEWED, LOADS)
