@@ -88,8 +88,8 @@ def _ratios(expected: Mapping[str, float], observed: Mapping[str, Work]) -> dict
     total = sum(work.values())
     if total <= 0:
         return {}
-    scale = total / sum(expected.values())
-    return {n: (work[n] + _PRIOR_LOAD) / (expected[n] * scale + _PRIOR_LOAD) for n in expected}
+    foreseen = sum(expected.values())
+    return {n: (work[n] + _PRIOR_LOAD) / (expected[n] / foreseen * total + _PRIOR_LOAD) for n in expected}
 
 
 def _beside(seconds: float | None, usual: float) -> float:
