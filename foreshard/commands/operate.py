@@ -32,6 +32,8 @@ def init(settings: SettingsFile = None, as_json: AsJson = False) -> None:
         print_json({"pool_id": chosen.pool_id, "epoch": epoch, "nodes": [n.node_id for n in chosen.nodes]})
     else:
         typer.echo(f"Pool {chosen.pool_id} has {len(chosen.nodes)} nodes and {chosen.slots} slots; epoch {epoch} is current.")
+        if missing := database.missing_roles(url):
+            typer.echo(f"The roles {', '.join(missing)} are not there and this user may not create them: docs/routing-store.md.")
 
 
 def publish_first_epoch(settings: configuration.Settings) -> None:
