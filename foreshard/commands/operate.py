@@ -33,7 +33,7 @@ def init(settings: SettingsFile = None, as_json: AsJson = False) -> None:
     else:
         typer.echo(f"Pool {chosen.pool_id} has {len(chosen.nodes)} nodes and {chosen.slots} slots; epoch {epoch} is current.")
         if missing := database.missing_roles(url):
-            typer.echo(f"The roles {', '.join(missing)} are not there and this user may not create them: docs/routing-store.md.")
+            typer.echo(f"The roles {', '.join(missing)} are missing and this user may not create them: docs/routing-store.md.")
 
 
 def publish_first_epoch(settings: configuration.Settings) -> None:
