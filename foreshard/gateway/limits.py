@@ -20,6 +20,9 @@ from foreshard.errors import ForeshardError
 from foreshard.gateway_settings import GatewaySettings
 
 _CLOSE = {"Connection": "close"}
+# For which a caller that was refused may go on sending. Closed at once, its connection is reset by what comes after, and the
+# reset takes the refusal with it before the caller has read it (RFC 9112, 9.6).
+_LINGER_SECONDS = 1.0
 
 
 class BodyRefused(ForeshardError):
@@ -102,6 +105,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._received = 0  # bytes of the headers that are coming
         self._counted = 0  # bytes of those that came
         self._over: tuple[int, str] | None = None
+        self._is_refused = False
         self._late: TimerHandle | None = None
         self._stuck: TimerHandle | None = None
 
@@ -115,11 +119,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         super().data_received(data)
         if self._in_headers:
             self._received += len(data)
             # A header is only told of when it is complete: one without an end is seen here.
-            if self._received > self.limits.url_bytes + self.limits.header_bytes and not self.transport.is_closing():
+            if self._received > self.limits.url_bytes + self.limits.header_bytes and not self._is_over():
                 self._refuse(431, f"address and headers may have {self.limits.url_bytes + self.limits.header_bytes} bytes")
         elif self.cycle is None or self.cycle.response_complete:
             self._arm()  # bytes between requests have ended uvicorn's own timer
@@ -175,20 +181,25 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _is_late(self) -> None:
         self._late = None
-        if self.transport.is_closing():
+        if self._is_over():
             return
         if self._in_headers:
             self._refuse(408, f"the headers did not come within {self.limits.header_seconds:g} seconds")
         else:
             self.transport.close()
 
+    def _is_over(self) -> bool:
+        return self._is_refused or self.transport.is_closing()
+
     def _refuse(self, status: int, sentence: str) -> None:
+        self._is_refused = True
         body = json.dumps({"error": sentence}).encode()
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
             % (status, HTTPStatus(status).phrase.encode(), len(body), body)
         )
-        self.transport.close()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
 def protocol_for(limits: GatewaySettings) -> type[LimitedProtocol]:

@@ -131,6 +131,7 @@ class Subscriber:
 
     def _turn(self) -> None:
         try:
+            self._keep()  # what was adopted over the other connection, whether or not Postgres is still there
             self._refresh(self._connection())
         except (ForeshardError, psycopg2.Error, OSError) as error:
             sentence = " ".join(str(error).split())

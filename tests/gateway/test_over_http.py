@@ -212,6 +212,8 @@ def test_without_postgres_queries_go_on_and_a_restarted_gateway_starts_from_its_
     own = on_own_postgres
     own_postgres.stop()
     assert own.usage("AA1").status_code == 200
+    kept = own.settings.home / "gateway" / "g1" / "last_known_good"
+    wait_until(kept.exists, 10, "the gateway to keep the epoch it adopted, with or without Postgres")
     own.kill("g1")
     own.launch(GATEWAY, "g1")
     own.await_address("g1")
