@@ -96,7 +96,7 @@ def read_trace(folder: Path, slot_bits: int = 8) -> Trace:
             f"{path}: {length:,} intervals of {header.interval} s from the first row to the last are too many to replay: "
             "look for a wrong date, or cut the trace"
         )
-    dense = np.bincount(row * shard_ids.size + column, weights=requests, minlength=length * shard_ids.size)
+    dense = np.bincount(row * shard_ids.size + column, weights=requests, minlength=length * shard_ids.size).astype(np.float64)
     if not dense.any():
         raise ForeshardError(f"{path}: no row has a request; there is no load to replay")
     entities = int(pc.count_distinct(table["entity_id"]).as_py())
