@@ -19,7 +19,8 @@ class Defaults:
     verify_seconds: int = 60
     capacity_while_copying: float = 0.9
     replicas: int = 2
-    max_replicas: int = 4
+    # Where one key has half of the load, only replicas divide it: over all the nodes that the peak needs, if it must be.
+    max_replicas: int = 16
     bounded_load: float = 1.15
     # A usage record with its indexes takes about a kilobyte, and is kept for a month.
     bytes_per_request: float = 1_000.0

@@ -45,6 +45,7 @@ class Trace:
     requests: Floats
     entities: int
     notes: tuple[str, ...]
+    country: str = ""
 
     @property
     def rates(self) -> Floats:
@@ -73,6 +74,7 @@ class _Header:
     interval: int
     start: int | None  # seconds since 1970
     end: int | None
+    country: str
 
 
 def read_trace(folder: Path, slot_bits: int = 8) -> Trace:
@@ -109,6 +111,7 @@ def read_trace(folder: Path, slot_bits: int = 8) -> Trace:
         dense,
         entities,
         _notes(dense, row, entities, header.interval),
+        header.country,
     )
 
 
@@ -125,7 +128,8 @@ def _header(path: Path) -> _Header:
     if not isinstance(interval, (int, float)) or not 60 <= interval <= 3600 or interval % 60:
         raise ForeshardError(f"{path}: interval_seconds is {interval!r}; give whole minutes, 60 to 3600 seconds")
     name = str(document.get("name") or path.parent.name)
-    return _Header(name, int(interval), _instant(document, "start", path), _instant(document, "end", path))
+    country = str(document.get("country") or "")
+    return _Header(name, int(interval), _instant(document, "start", path), _instant(document, "end", path), country)
 
 
 def _instant(document: dict[str, Any], field: str, path: Path) -> int | None:
