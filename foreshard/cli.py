@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from foreshard.commands import capacity, forecast, haproxy, nodes, operate, plan, quality, routes, serve, transition
+from foreshard.commands import capacity, forecast, haproxy, nodes, operate, plan, quality, replay, routes, serve, transition
 from foreshard.errors import ForeshardError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 operate.add_to(app)
 serve.add_to(app)
 quality.add_to(app)
+replay.add_to(app)
 app.add_typer(forecast.app, name="forecast", help="Forecasts of series in a file, and how well the published ones came true.")
 app.add_typer(capacity.app, name="capacity", help="What nodes can carry, what operations cost, which entities are hot.")
 app.add_typer(nodes.app, name="node", help="Nodes: start, empty, remove and watch them.")
