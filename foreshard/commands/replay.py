@@ -19,16 +19,7 @@ if TYPE_CHECKING:
     from foreshard.replay.trace import Trace
 
 # Two lines each, so that the table fits 80 columns.
-_COLUMNS = ["policy", "requests\nover", "time in\noverload", "p99\n(ms)", "node-\nhours", "moved\n(GB)", "moves", "imba-\nlance"]
-    "policy",
-    "requests above capacity",
-    "time in overload",
-    "p99 (ms)",
-    "node-hours",
-    "moved (GB)",
-    "moves",
-    "imbalance",
-]
+_COLUMNS = ["policy", "requests\nover", "time\nover", "p99\n(ms)", "node-\nhours", "moved\n(GB)", "moves", "imba-\nlance"]
 
 
 def add_to(app: typer.Typer) -> None:
