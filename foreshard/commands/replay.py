@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,8 @@ def replay_trace(
     chosen = tuple(dict.fromkeys(name.strip() for name in policies.split(",") if name.strip()))
     if policies and not chosen:
         raise ForeshardError("--policies names none; leave it away for all of them")
+    if train_days is not None and not math.isfinite(train_days):
+        raise ForeshardError(f"--train-days is {train_days}; give a number of days")
     _refuse_unwritable(out, report)
     read = read_own_or_trace(trace)
     typer.echo(_begins(read, read.test_start(train_days)), err=True)

@@ -49,7 +49,7 @@ def frontier(path: Path, replayed: Replay, points: Mapping[str, tuple[Point, ...
         several = any(len(curve) > 1 for curve in points.values())
         how = "large: as replayed, small: at other settings" if several else "each at its one setting"
         title = f"{replayed.trace.name}: overload against node-hours; {how}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     return path
 
 

@@ -27,6 +27,8 @@ _TABLES = {
     ),
 }
 _HOUR = 3600
+# Requests per second that the busiest moment of any pool is between.
+_LOWEST, _HIGHEST = 1e-9, 1e15
 _LONGEST = 10 * 366 * 86_400
 
 
@@ -38,11 +40,11 @@ def read_own_or_trace(folder: Path, slot_bits: int = 8) -> Trace:
     if not folder.is_dir():
         raise ForeshardError(f"{folder} is no folder; give a trace's folder, or a pool's folder of Delta tables")
     if (folder / "trace.parquet").exists() or (folder / "trace.json").exists():
-        return read_trace(folder, slot_bits)
+        return _believable(read_trace(folder, slot_bits), folder)
     for name in _TABLES:
         for table in (folder / name, folder):
             if table.resolve().name == name and (table / "_delta_log").is_dir():
-                return read_own(table)
+                return _believable(read_own(table), folder)
     raise ForeshardError(
         f"{folder} has neither trace.json and trace.parquet nor a Delta table {' or '.join(_TABLES)}; "
         "give a trace's folder, or the folder of a pool in the lake after an aggregation"
@@ -79,6 +81,17 @@ def read_own(table: Path) -> Trace:
     pool = table.resolve().parent.name
     begin = datetime.fromtimestamp(first, UTC)
     return Trace(f"{pool}/{name}", begin, interval, shard_ids, dense.reshape(length, -1), entities, notes)
+
+
+def _believable(trace: Trace, folder: Path) -> Trace:
+    """The trace, unless its load is so high or low that sums of it would not be numbers."""
+    highest = float(trace.rates.max()) * len(trace.shard_ids)
+    if not _LOWEST <= highest <= _HIGHEST:
+        raise ForeshardError(
+            f"{folder}: the highest load is {highest:.3g} requests per second; a replay takes {_LOWEST:g} to {_HIGHEST:g}, so "
+            "look for a wrong count"
+        )
+    return trace
 
 
 def _rows(table: Path, columns: list[str]) -> pa.Table:

@@ -218,4 +218,5 @@ def _duration(seconds: float) -> str:
 
 
 def _title(figure: Any, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    # A dollar sign in a trace's name begins no formula.
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from foreshard.placement.cluster import FULL, HOT, NONE, Holdings
 from foreshard.replay.playing import Replay
+from foreshard.replay.policy import Wish
 from foreshard.replay.pool import Pool
 from foreshard.replay.simulation import Decision
 from foreshard.replay.trace import Floats, Ints
@@ -22,7 +23,7 @@ class Reconfiguration(NamedTuple):
     at: datetime
     nodes_before: int
     nodes_after: int
-    shards: int  # whose replicas change
+    shards: int  # whose replicas change; weights may change besides
     copies: int
     bytes_asked: float
 
@@ -41,13 +42,18 @@ def changes(replayed: Replay, policy: str) -> list[Reconfiguration]:
     found = []
     for i in range(1, len(decisions)):
         before, after = decisions[i - 1].wish, decisions[i].wish
+        if _same(before, after):
+            continue
         copies, asked = _asked(before.held, after.held, replayed.pool)
         at = begins + timedelta(seconds=decisions[i].second)
         nodes = int(before.nodes.sum()), int(after.nodes.sum())
         shards = int((_kinds(before.held, replayed.pool) != _kinds(after.held, replayed.pool)).any(axis=1).sum())
-        if nodes[0] != nodes[1] or shards:
-            found.append(Reconfiguration(policy, at, *nodes, shards, int(copies.sum()), float(asked.sum())))
+        found.append(Reconfiguration(policy, at, *nodes, shards, int(copies.sum()), float(asked.sum())))
     return found
+
+
+def _same(a: Wish, b: Wish) -> bool:
+    return bool((a.nodes == b.nodes).all()) and all(bool((x == y).all()) for x, y in zip(a.held, b.held, strict=True))
 
 
 def _asked(before: Holdings, after: Holdings, pool: Pool) -> tuple[Ints, Floats]:
