@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition benchmark-routing test soak test-fast test-spark test-live lint format lock clean
+.PHONY: help setup servers demo airflow data-docs benchmark-forecast benchmark-placement benchmark-transition benchmark-routing replay test soak test-fast test-spark test-live lint format lock clean
 
 BIN := .venv/bin
 DEMO := var/demo
@@ -40,6 +40,10 @@ servers: setup ## HAProxy and etcd, which the live tests run, if they are missin
 # Some of them: make benchmark-routing ARGS='--only decisions,tail' OUT=figures.json
 benchmark-routing: setup ## gateways' decisions and simulated tails beside rivals and bounds
 	@$(BIN)/python -m benchmarks.routing $(if $(OUT),--out $(OUT)) $(ARGS)
+
+# Other traces: make replay TRACES=folder; some: ARGS='--only taxi-hourly'; kept: OUT=figures.json MARKDOWN=tables.md REPORT=folder
+replay: setup ## what each policy costs and misses on recorded loads (TRACES=folder of trace folders)
+	@$(BIN)/python -m benchmarks.replay $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT)) $(if $(MARKDOWN),--markdown $(MARKDOWN)) $(if $(REPORT),--report $(REPORT)) $(ARGS)
 
 test: setup servers lint ## everything: lint, types, units, Spark, real servers
 	$(PYTEST) -m "not spark and not live" -n 2

@@ -53,7 +53,7 @@ def changes(replayed: Replay, policy: str) -> list[Reconfiguration]:
 
 
 def _same(a: Wish, b: Wish) -> bool:
-    return bool((a.nodes == b.nodes).all()) and all(bool((x == y).all()) for x, y in zip(a.held, b.held, strict=True))
+    return np.array_equal(a.nodes, b.nodes) and all(np.array_equal(x, y) for x, y in zip(a.held, b.held, strict=True))
 
 
 def _asked(before: Holdings, after: Holdings, pool: Pool) -> tuple[Ints, Floats]:
