@@ -53,7 +53,12 @@ def changes(replayed: Replay, policy: str) -> list[Reconfiguration]:
 
 
 def _same(a: Wish, b: Wish) -> bool:
-    return np.array_equal(a.nodes, b.nodes) and all(np.array_equal(x, y) for x, y in zip(a.held, b.held, strict=True))
+    return (
+        np.array_equal(a.nodes, b.nodes)
+        and np.array_equal(a.held.node, b.held.node)
+        and np.array_equal(a.held.kind, b.held.kind)
+        and np.array_equal(a.held.weight, b.held.weight)
+    )
 
 
 def _asked(before: Holdings, after: Holdings, pool: Pool) -> tuple[Ints, Floats]:
