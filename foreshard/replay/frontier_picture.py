@@ -44,16 +44,15 @@ def frontier(path: Path, replayed: Replay, points: Mapping[str, tuple[Point, ...
             panel.plot(
                 *own, marker, color=colour, markersize=large, markeredgecolor="white", label=name, clip_on=False, zorder=3
             )
-        _axes(panel)
-        figure.legend(loc="outside right upper", frameon=False, title="policy", alignment="left")
         several = any(len(curve) > 1 for curve in points.values())
-        how = "large: as replayed, small: at other settings" if several else "each at its one setting"
-        title = f"{replayed.trace.name}: overload against node-hours; {how}"
+        _axes(panel, "large: as replayed, small: at other settings" if several else "each policy at its one setting")
+        figure.legend(loc="outside right upper", frameon=False, title="policy", alignment="left")
+        title = f"{replayed.trace.name}: overload against node-hours"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     return path
 
 
-def _axes(panel: Any) -> None:
+def _axes(panel: Any, which: str) -> None:
     panel.set_yscale("symlog", linthresh=_LINEAR_PERCENT, linscale=0.5)
     top = max(panel.get_ylim()[1], 200 * MOST_OVERLOAD)
     panel.set_ylim(0, top)
@@ -62,5 +61,5 @@ def _axes(panel: Any) -> None:
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g} %"))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:,.0f}"))
     panel.set_xlim(left=0)
-    panel.set_xlabel("node-hours in the test")
+    panel.set_xlabel(f"node-hours in the test ({which})")
     panel.set_ylabel(f"requests above capacity (dotted: {100 * MOST_OVERLOAD:g} %)")

@@ -25,8 +25,12 @@ from foreshard.replay.trace import Floats, Ints
 
 _MOST_POINTS = 1_000  # about as many as a panel has pixels that can be told apart
 _CLOSE_POINTS = 1_440
-_MOST_BARS = 160
-_MOST_COLUMNS = 1_000
+_MOST_BARS = 200
+_MOST_COLUMNS = 1_300
+# Lengths of bins in seconds: parts of a day, so that a daily cycle does not beat against them, and whole days.
+_LENGTHS = tuple(60 * n for n in (1, 2, 4, 5, 6, 8, 10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 480, 720))
+_DAYS = 86_400
+_COARSE = 7_200  # a line or a colour for more than this is of a whole day, or it would show the cycle in a few crude steps
 _NAMED_HOURS = 84  # up to here the axis names hours, above days or months
 
 
@@ -85,7 +89,7 @@ def _draw_policy(panel: Any, replayed: Replay, window: _Window, name: str, outco
     panel.step(times, high, where="mid", color=BLUE, linewidth=1.2, label="capacity of the nodes that served")
     # A step too: the trace says no more of an interval than its mean.
     panel.step(times, load, where="mid", color=BLACK, linewidth=1.0, label="load")
-    panel.fill_between(times, load - above, load, where=above > 0, step="mid", color=VERMILION, alpha=0.75, linewidth=0)
+    panel.fill_between(times, load - above, load, step="mid", color=VERMILION, alpha=0.75, linewidth=0)
     over = above > 0
     # Below the axis, so that a short overload is seen however small its part of the load is.
     marks = {"color": VERMILION, "linestyle": "none", "marker": "|", "markersize": 7, "clip_on": False}
@@ -103,7 +107,7 @@ def moved(path: Path, replayed: Replay) -> Path | None:
     moving = {name: o for name, o in replayed.outcomes.items() if o.bytes_moved > 0}
     if not moving:
         return None
-    window = _window(replayed, None, _MOST_BARS)
+    window = _window(replayed, None, _MOST_BARS, _DAYS)
     with figure_file(path, (12, 1.4 + 1.3 * len(moving))) as figure:
         panels = figure.subplots(len(moving), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         times = _times(replayed, window, middle=False)
@@ -124,7 +128,7 @@ def moved(path: Path, replayed: Replay) -> Path | None:
 def shards(path: Path, replayed: Replay) -> Path:
     """Shards × time, the whole trace: mean load of each shard in each bin, busiest shard on top, on a logarithmic scale."""
     trace = replayed.trace
-    per_bin = math.ceil(len(trace.requests) / _MOST_COLUMNS)
+    per_bin = _per_bin(len(trace.requests), _MOST_COLUMNS, trace.interval_seconds, coarse=_COARSE)
     begins = np.arange(0, len(trace.requests), per_bin)
     counts = np.diff(np.append(begins, len(trace.requests)))
     mean = np.add.reduceat(trace.rates, begins, axis=0) / counts[:, None]
@@ -165,14 +169,25 @@ def _colour_bounds(mean: Floats) -> tuple[float, float]:
     return (lowest, highest) if lowest < highest else (highest / 2, highest)
 
 
-def _window(replayed: Replay, days: float | None, most: int) -> _Window:
+def _window(replayed: Replay, days: float | None, most: int, coarse: int = _COARSE) -> _Window:
     first, end = 0, len(replayed.load.test)
     if days is not None:
         length = min(end, max(1, round(days * 86_400 / replayed.trace.interval_seconds)))
         peak = int(replayed.load.test.sum(axis=1).argmax())
         first = min(max(0, peak - length // 2), end - length)
         end = first + length
-    return _Window(first, end, math.ceil((end - first) / most))
+    return _Window(first, end, _per_bin(end - first, most, replayed.trace.interval_seconds, coarse))
+
+
+def _per_bin(intervals: int, most: int, interval_seconds: int, coarse: int) -> int:
+    """Intervals in a bin, so that there are about `most` bins at most; a bin longer than `coarse` seconds is of whole days."""
+    least = math.ceil(intervals / most)
+    if least == 1:
+        return 1
+    for length in _LENGTHS:
+        if length <= coarse and length % interval_seconds == 0 and length >= least * interval_seconds:
+            return length // interval_seconds
+    return max(1, math.ceil(least * interval_seconds / _DAYS) * _DAYS // interval_seconds)
 
 
 def _at(replayed: Replay, interval: int) -> datetime:
