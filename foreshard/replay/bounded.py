@@ -1,4 +1,4 @@
-"""Shards on nodes by consistent hashing with bounded loads: anew from the ranking, or from what is held already.
+"""Shards on nodes by consistent hashing with bounded loads alone.
 
 A shard goes to the nodes that it ranks highest among those that stay within `bounded_load` × the mean load of the nodes.
 Source: Mirrokni, Thorup, Zadimoghaddam, Consistent Hashing with Bounded Loads, SODA 2018, with the ranking of rendezvous
@@ -25,21 +25,12 @@ def ranked_within_bounds(pool: Pool, nodes: Bools, rates: Floats) -> Holdings:
 
     Needs at least `replicas` nodes. Time O(S × N).
     """
-    return _placed(pool, nodes, rates, np.full((len(rates), pool.defaults.max_replicas), -1, dtype=np.int32))
-
-
-def kept_within_bounds(pool: Pool, nodes: Bools, rates: Floats, held: Holdings) -> Holdings:
-    """The same, but a replica stays where it is while its node is wanted and within its bound. Time O(S × N)."""
-    return _placed(pool, nodes, rates, held.node)
-
-
-def _placed(pool: Pool, nodes: Bools, rates: Floats, held: npt.NDArray[np.int32]) -> Holdings:
     defaults = pool.defaults
     most = min(defaults.max_replicas, int(nodes.sum()))
     wanted = np.ceil(rates / (_LARGEST_PART * pool.usable)).astype(np.int64).clip(min(defaults.replicas, most), most)
     bound = defaults.bounded_load * float(rates.sum()) / float(nodes.sum())
     node = np.full((len(rates), defaults.max_replicas), -1, dtype=np.int32)
-    _fill(pool.preference, nodes, rates / wanted, wanted, held, bound, node)
+    _fill(pool.preference, nodes, rates / wanted, wanted, bound, node)
     used = node >= 0
     return Holdings(node, np.where(used, FULL, NONE).astype(np.int8), np.where(used, 1.0 / wanted[:, None], 0.0))
 
@@ -50,20 +41,12 @@ def _fill(
     accepts: Bools,
     part: Floats,
     wanted: Ints,
-    held: npt.NDArray[np.int32],
     bound: float,
     node: npt.NDArray[np.int32],
 ) -> None:
-    """First what may stay, then everything else in the order of shards; where no node has room, on the least loaded."""
+    """In the order of shards; where no node has room, on the least loaded."""
     load = np.zeros(len(accepts))
     count = np.zeros(len(part), dtype=np.int64)
-    for s in range(len(part)):
-        for k in range(held.shape[1]):
-            n = held[s, k]
-            if n >= 0 and accepts[n] and count[s] < wanted[s] and load[n] + part[s] <= bound:
-                node[s, count[s]] = n
-                count[s] += 1
-                load[n] += part[s]
     for s in range(len(part)):
         while count[s] < wanted[s]:
             chosen = -1

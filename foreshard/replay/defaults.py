@@ -29,6 +29,11 @@ class Defaults:
     # mostly about the newest data.
     hot_days: float = 7.0
     recent_share: float = 0.8
+    # Foreshard sizes for the forecast's mean and once its spread, a quantile of 0.84, at the target: the target's headroom, a
+    # quarter more, is there for the rest.
+    risk_z: float = 1.0
+    # Of what nodes with full replicas are meant to carry, so much may be of queries that only they can answer: shards differ.
+    base_fill: float = 0.75
     # The finest interval of the published traces, and short beside every time above.
     step_seconds: int = 60
     # A decision every five minutes: what autoscalers in use do, and what the plans of this project aim at.

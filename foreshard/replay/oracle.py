@@ -16,9 +16,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from foreshard.replay.load import Load
 from foreshard.replay.outcome import Movement, Outcome, Tally
 from foreshard.replay.pool import Pool
-from foreshard.replay.simulation import Load
 from foreshard.replay.trace import Floats, Ints
 
 # An hour of one node's work above what it is meant to carry costs as much as so many node-hours: in effect, forbidden.

@@ -4,25 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from foreshard.errors import ForeshardError
 from foreshard.replay.defaults import DEFAULTS, Defaults
+from foreshard.replay.foresight import Tape, foresee
+from foreshard.replay.hybrid import Hybrid
+from foreshard.replay.load import Load
 from foreshard.replay.oracle import oracle
 from foreshard.replay.outcome import Outcome
+from foreshard.replay.planned import Planner, planner_of
 from foreshard.replay.policy import Policy
 from foreshard.replay.pool import Pool, pool_of
+from foreshard.replay.predictive import Predictive, hourly_scale_out, lead_seconds
 from foreshard.replay.reactive import hash_elastic, reactive
-from foreshard.replay.simulation import Decision, Load, simulate
+from foreshard.replay.simulation import Decision, simulate
 from foreshard.replay.static import static_mean, static_peak
 from foreshard.replay.trace import Trace
 
 ORACLE = "oracle"
-_MADE: dict[str, Callable[[Load, Pool], Policy]] = {
-    "static_peak": static_peak,
-    "static_mean": static_mean,
-    "reactive": lambda load, pool: reactive(),
-    "hash_elastic": lambda load, pool: hash_elastic(),
+# P-Store's buffer above its forecast is as large.
+_MARGIN = 1.15
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What policies are made from; `tape` is None where none was asked for that needs it."""
+
+    load: Load
+    pool: Pool
+    tape: Tape | None
+
+    def planner(self, z: float = 0.0) -> Planner:
+        return planner_of(self.load, self.pool, z)
+
+    def foreseen(self) -> Tape:
+        assert self.tape is not None
+        return self.tape
+
+
+def _hybrid(scene: Scene) -> Policy:
+    planner = scene.planner()
+    return Hybrid("hybrid", scene.foreseen(), planner, net=reactive(planner))
+
+
+_MADE: dict[str, Callable[[Scene], Policy]] = {
+    "static_peak": lambda scene: static_peak(scene.load, scene.pool),
+    "static_mean": lambda scene: static_mean(scene.load, scene.pool),
+    "reactive": lambda scene: reactive(scene.planner()),
+    "hash_elastic": lambda scene: hash_elastic(scene.pool),
+    "hourly_scale_out": lambda scene: hourly_scale_out(scene.foreseen(), scene.planner(), scene.pool),
+    "point_margin": lambda scene: Predictive("point_margin", scene.foreseen(), scene.planner(), _MARGIN),
+    "foreshard": lambda scene: Predictive("foreshard", scene.foreseen(), scene.planner(scene.pool.defaults.risk_z)),
+    "hybrid": _hybrid,
 }
+_PREDICTIVE = ("hourly_scale_out", "point_margin", "foreshard", "hybrid")
 POLICIES = (*_MADE, ORACLE)
 
 
@@ -60,14 +96,32 @@ def replay(
         raise ForeshardError(f"unknown policies {', '.join(unknown)}; there are {', '.join(POLICIES)}")
     test_start = trace.test_start(train_days)
     load, pool = Load(trace.rates, trace.interval_seconds, test_start), pool_of(trace, test_start, defaults)
+    scene = scene_of(load, pool, trace.start, trace.country, foreseen=any(name in _PREDICTIVE for name in names))
     outcomes: dict[str, Outcome] = {}
     decisions: dict[str, tuple[Decision, ...]] = {}
     for name in names:
         if name == ORACLE:
             outcomes[name] = oracle(load, pool)
         else:
-            outcomes[name], decisions[name] = simulate(load, pool, _MADE[name](load, pool))
-    return Replay(trace, load, pool, outcomes, decisions, trace.notes)
+            outcomes[name], decisions[name] = simulate(load, pool, policy(name, scene))
+    return Replay(trace, load, pool, outcomes, decisions, (*trace.notes, *_notes(scene)))
+
+
+def scene_of(load: Load, pool: Pool, start: datetime, country: str = "", *, foreseen: bool = True) -> Scene:
+    """A load that begins at `start`; with `foreseen` what predictive policies need. Time as `foresee`."""
+    return Scene(load, pool, foresee(load, start, pool.defaults, lead_seconds(pool), country) if foreseen else None)
+
+
+def policy(name: str, scene: Scene) -> Policy:
+    """One of POLICIES but the oracle, which is none."""
+    return _MADE[name](scene)
+
+
+def _notes(scene: Scene) -> tuple[str, ...]:
+    if scene.tape is None or not scene.tape.young:
+        return ()
+    shards = len(scene.pool.shard_ids)
+    return (f"at the start of the test {scene.tape.young} of {shards} shards have a fallback's forecast: {scene.tape.why}",)
 
 
 def frontier(replayed: Replay) -> dict[str, tuple[Point, ...]]:

@@ -28,6 +28,11 @@ class Pool:
     defaults: Defaults = DEFAULTS
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the nodes."""
+        return node_names(self.nodes)
+
+    @property
     def usable(self) -> float:
         """Requests per second that a node is meant to carry."""
         return self.capacity * self.defaults.target
@@ -35,6 +40,17 @@ class Pool:
     def first_nodes(self, count: int) -> npt.NDArray[np.bool_]:
         """The first `count` nodes, shape (N,)."""
         return np.arange(self.nodes) < count
+
+    def base_nodes(self, peak: float) -> int:
+        """How many nodes hold full replicas: enough to answer what hot ones cannot, at so many requests per second in all."""
+        only_full = (1.0 - self.defaults.recent_share) * peak
+        return max(self.defaults.replicas, self.needed(only_full / self.defaults.base_fill))
+
+    def full_replicas(self, peaks: Floats) -> Ints:
+        """How many full replicas shards have that had so many requests per second at most, both (S,): as many nodes as are
+        needed for what hot ones cannot answer."""
+        only_full = (1.0 - self.defaults.recent_share) * peaks / self.defaults.base_fill
+        return np.ceil(only_full / self.usable).astype(np.int64).clip(self.defaults.replicas, self.defaults.max_replicas)
 
     def needed(self, load: float) -> int:
         """The fewest nodes that are meant to carry so many requests per second, within what there may be."""
@@ -62,7 +78,10 @@ def pool_of(trace: Trace, test_start: int, defaults: Defaults = DEFAULTS) -> Poo
 
 def drawn_up(capacity: float, nodes: int, shard_ids: Ints, bytes_full: Floats, defaults: Defaults = DEFAULTS) -> Pool:
     """A pool of `nodes` nodes of one capacity, with the ranking of nodes for each shard (`foreshard.ranking`)."""
-    names = [f"node-{i:03d}" for i in range(nodes)]
-    ranked = scores(shard_ids.astype(np.uint64), node_hashes(names), np.ones(nodes))
+    ranked = scores(shard_ids.astype(np.uint64), node_hashes(node_names(nodes)), np.ones(nodes))
     preference = np.argsort(-ranked, axis=1, kind="stable").astype(np.int32)
     return Pool(capacity, nodes, shard_ids, bytes_full, preference, defaults)
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    return tuple(f"node-{i:03d}" for i in range(count))

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from foreshard.errors import ForeshardError
 from foreshard.replay.cluster import Cluster
+from foreshard.replay.load import Load
 from foreshard.replay.outcome import Movement, Outcome, Tally
 from foreshard.replay.policy import History, Known, Policy, Wish
 from foreshard.replay.pool import Pool
-from foreshard.replay.trace import Floats
-
-
-@dataclass(frozen=True)
-class Load:
-    """Requests per second of each shard in each interval, shape (T, S); the test begins with interval `test_start`."""
-
-    rates: Floats
-    interval_seconds: int
-    test_start: int
-
-    @property
-    def training(self) -> Floats:
-        return self.rates[: self.test_start]
-
-    @property
-    def test(self) -> Floats:
-        return self.rates[self.test_start :]
 
 
 class Decision(NamedTuple):

@@ -28,6 +28,8 @@ Ints = npt.NDArray[np.int64]
 _KEYS = ("entity_id", "service_id", "operation_id")
 _COLUMNS = ("ts", *_KEYS, "requests")
 _DAY = 86_400
+# Times are within 150 years of the start of 2050, in seconds since 1970.
+_MIDDLE, _REACH = 2_524_608_000, 150 * 31_557_600
 # Intervals × shards beyond which the dense array would take more than a gigabyte: a wrong date, most likely.
 _MOST_CELLS = 1 << 27
 # What the forecast engine asks of a shard before it uses more than its level.
@@ -101,7 +103,7 @@ def read_trace(folder: Path, slot_bits: int = 8) -> Trace:
     dense = np.bincount(row * shard_ids.size + column, weights=requests, minlength=length * shard_ids.size).astype(np.float64)
     if not dense.any():
         raise ForeshardError(f"{path}: no row has a request; there is no load to replay")
-    entities = int(pc.count_distinct(table["entity_id"]).as_py())
+    entities = int(pc.count_distinct(_text(table, "entity_id")).as_py())
     dense = dense.reshape(length, shard_ids.size)
     return Trace(
         header.name,
@@ -187,6 +189,9 @@ def _seconds(table: pa.Table, path: Path) -> Ints:
     uneven = np.flatnonzero(found % 1_000_000)
     if uneven.size:
         raise ForeshardError(f"{path}, row {uneven[0]}: ts is not on a whole second; give the starts of the intervals")
+    far = np.flatnonzero(np.abs(found // 1_000_000 - _MIDDLE) > _REACH)
+    if far.size:
+        raise ForeshardError(f"{path}, row {far[0]}: ts is before the year 1900 or after 2200; look for a wrong unit")
     return found // 1_000_000
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from foreshard.replay.defaults import DEFAULTS, Defaults
+from foreshard.replay.load import Load
 from foreshard.replay.pool import Pool, drawn_up
-from foreshard.replay.simulation import Load
 
 SMALL = replace(DEFAULTS, boot_seconds=120, verify_seconds=60, copy_bytes_per_second=10.0, replicas=2)
 

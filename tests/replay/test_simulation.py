@@ -10,9 +10,10 @@ import pytest
 from foreshard.errors import ForeshardError
 from foreshard.placement.cluster import FULL, HOT, Holdings
 from foreshard.replay.defaults import DEFAULTS
+from foreshard.replay.load import Load
 from foreshard.replay.policy import Known, State, Wish
 from foreshard.replay.pool import Pool, drawn_up
-from foreshard.replay.simulation import Load, simulate
+from foreshard.replay.simulation import simulate
 
 # Copies of 600 bytes take one step.
 BY_HAND = replace(DEFAULTS, copy_bytes_per_second=10.0, boot_seconds=120, verify_seconds=60, replicas=1, max_replicas=2)

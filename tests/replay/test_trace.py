@@ -185,7 +185,7 @@ def test_a_row_outside_the_span_is_refused(tmp_path: Path):
 
 
 def test_a_wrong_year_is_refused_before_it_takes_all_memory(tmp_path: Path):
-    table = pa.concat_tables([daily_cycle(1, entities=200), rows([24 * 365 * 200], ["entity-0"], [1])])
+    table = pa.concat_tables([daily_cycle(1, entities=200), rows([24 * 365 * 100], ["entity-0"], [1])])
     assert "look for a wrong date" in refusal(written(tmp_path, table))
 
 
@@ -213,3 +213,17 @@ def test_further_columns_do_no_harm(tmp_path: Path):
     table = daily_cycle(1)
     trace = read_trace(written(tmp_path, table.append_column("note", pa.array(["x"] * table.num_rows))))
     assert trace.requests.sum() == pq.read_table(tmp_path / "trace.parquet")["requests"].to_numpy().sum()
+
+
+def test_entities_as_categories_are_read_as_their_text(tmp_path: Path):
+    table = rows([0, 1], ["a", "b"], [1, 2])
+    place = table.schema.get_field_index("entity_id")
+    coded = table.set_column(place, "entity_id", table["entity_id"].cast(pa.string()).dictionary_encode())
+    assert read_trace(written(tmp_path, coded)).entities == 2
+
+
+def test_times_that_no_calendar_has_are_refused(tmp_path: Path):
+    table = rows([0, 1], ["a", "b"], [1, 2])
+    place = table.schema.get_field_index("ts")
+    far = pa.array([1_000_000_000_000_000_000, 1_000_000_003_600_000_000], pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    assert "before the year 1900 or after 2200" in refusal(written(tmp_path, table.set_column(place, "ts", far)))
