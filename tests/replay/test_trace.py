@@ -185,7 +185,7 @@ def test_a_row_outside_the_span_is_refused(tmp_path: Path):
 
 
 def test_a_wrong_year_is_refused_before_it_takes_all_memory(tmp_path: Path):
-    table = pa.concat_tables([daily_cycle(1, entities=200), rows([24 * 365 * 100], ["entity-0"], [1])])
+    table = pa.concat_tables([daily_cycle(1, entities=200), rows([24 * 365 * 150], ["entity-0"], [1])])
     assert "look for a wrong date" in refusal(written(tmp_path, table))
 
 
