@@ -107,6 +107,7 @@ class DemoReport:
     stages: tuple[Stage, ...]
     runs: tuple[DagRun, ...]
     routing: Routing
+    worth: str  # what forecasts would have been worth on the demo's own weeks, in one sentence
     pictures: dict[str, Path]  # what is seen → file
     elapsed_seconds: float
     peak_memory_bytes: int
@@ -136,6 +137,8 @@ def show(report: DemoReport, console: Console) -> None:
     _show_plan(report.plan, console)
     _show_stages(report, console)
     _show_routing(report.routing, console)
+    _heading(console, "7  Replayed: the second half of these weeks")
+    console.print(f"  {escape(report.worth)}", highlight=False)
     _heading(console, "Pictures")
     for title, path in report.pictures.items():
         console.print(f"  {escape(title)}\n    {escape(str(path))}", soft_wrap=True, highlight=False)

@@ -27,6 +27,7 @@ from foreshard.demo.outcome import dag_runs, plan_of, plan_outcome, stages_of
 from foreshard.demo.pictures import PipelineLoad, forecast_against_actual, load_per_pipeline
 from foreshard.demo.report import DagRun, DemoReport, Routing, Stage, as_json, show
 from foreshard.demo.traffic import TrafficResult, asking, replay, sample_queries
+from foreshard.demo.weeks import draw_weeks, replayed_weeks
 from foreshard.errors import ForeshardError
 from foreshard.local.airflow import METADATA_DATABASE, LocalAirflow
 from foreshard.local.airflow_api import FINISHED
@@ -35,6 +36,8 @@ from foreshard.local.spark import driver_java_options
 from foreshard.local.submit import submit
 from foreshard.model import Layout, Node
 from foreshard.placement import initial_layout
+from foreshard.replay.playing import Replay
+from foreshard.replay.summary import worth
 from foreshard.routing import database, pool, store
 from foreshard.routing.snapshot import Snapshot
 from foreshard.settings import Settings
@@ -119,8 +122,10 @@ def run(folder: Path, say: Say, began: float, memory: PeakMemory) -> DemoReport:
         parts = servers.enter_context(platform.running(settings, url, upto))
         turn = _turn(settings, airflow, url, parts.gateway_url, first, upto, say)
         airflow.stop()
+        say("replay: playing the same weeks under other policies, to say what forecasts are worth on them")
+        replayed = replayed_weeks(settings)
         say("pictures: drawing")
-        return _report(settings, nodes, url, turn, began, memory)
+        return _report(settings, nodes, url, turn, replayed, began, memory)
 
 
 def _hash_layout(settings: Settings, nodes: tuple[Node, ...]) -> Layout:
@@ -210,7 +215,9 @@ class Progress:
         return self.quiet_polls > QUIET_POLLS
 
 
-def _report(settings: Settings, nodes: tuple[Node, ...], url: str, turn: Turn, began: float, memory: PeakMemory) -> DemoReport:
+def _report(
+    settings: Settings, nodes: tuple[Node, ...], url: str, turn: Turn, replayed: Replay, began: float, memory: PeakMemory
+) -> DemoReport:
     seen = forecast_evidence(settings, turn.upto, _hash_layout(settings, nodes), nodes)
     capacity = {node.node_id: node.capacity for node in nodes}
     hourly = seen.actual.T
@@ -224,6 +231,7 @@ def _report(settings: Settings, nodes: tuple[Node, ...], url: str, turn: Turn, b
     drawn = {
         "forecast against actual": forecast_against_actual(folder / "forecast.png", busiest(settings, seen)),
         "load per pipeline": load_per_pipeline(folder / "load.png", seen.times, loads, settings.policy.target_utilisation),
+        **draw_weeks(replayed, folder, settings.home / "replay"),
     }
     target = settings.policy.target_utilisation
     published = next(e for e in store.history(url, settings.pool_id) if e.epoch == turn.after.epoch)
@@ -237,6 +245,7 @@ def _report(settings: Settings, nodes: tuple[Node, ...], url: str, turn: Turn, b
             *(turn.before.epoch, turn.after.epoch, published.published_at),
             *(turn.asked_before, turn.asked_meanwhile, turn.asked_after),
         ),
+        worth=worth(replayed.outcomes),
         pictures=drawn,
         elapsed_seconds=time.monotonic() - began,
         peak_memory_bytes=memory.peak_bytes,

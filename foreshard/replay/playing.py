@@ -124,6 +124,41 @@ def _notes(scene: Scene) -> tuple[str, ...]:
     return (f"at the start of the test {scene.tape.young} of {shards} shards have a fallback's forecast: {scene.tape.why}",)
 
 
+# Settings of each policy's knob beside the one that it is played at; what they mean stands in docs/value.md.
+_KNOBS: dict[str, tuple[float, ...]] = {
+    "static_mean": (1.0, 1.25, 2.0, 2.5),
+    "reactive": (0.8, 0.9, 1.15, 1.3),
+    "point_margin": (1.0, 1.05, 1.3, 1.5),
+    "foreshard": (0.0, 0.5, 1.645, 2.326),
+    ORACLE: (0.7, 0.9, 1.0),
+}
+
+
 def frontier(replayed: Replay) -> dict[str, tuple[Point, ...]]:
-    """Each policy's cost and overload over its knob."""
-    return {name: (Point("", o.node_hours, o.overload_request_share),) for name, o in replayed.outcomes.items()}
+    """Each policy's cost and overload over its knob, by node-hours. Plays each policy up to five times: time as `replay`, and
+    as much again for each setting."""
+    trace = replayed.trace
+    foreseen = any(name in _PREDICTIVE and name in _KNOBS for name in replayed.outcomes)
+    scene = scene_of(replayed.load, replayed.pool, trace.start, trace.country, foreseen=foreseen)
+    found = {}
+    for name, played in replayed.outcomes.items():
+        points = [_point("as played", played)]
+        points += [_point(f"{knob:g}", _outcome_at(name, knob, scene)) for knob in _KNOBS.get(name, ())]
+        found[name] = tuple(sorted(points, key=lambda point: point.node_hours))
+    return found
+
+
+def _point(knob: str, outcome: Outcome) -> Point:
+    return Point(knob, outcome.node_hours, outcome.overload_request_share)
+
+
+def _outcome_at(name: str, knob: float, scene: Scene) -> Outcome:
+    if name == ORACLE:
+        return oracle(scene.load, scene.pool, share=knob)
+    made: dict[str, Callable[[], Policy]] = {
+        "static_mean": lambda: static_mean(scene.load, scene.pool, knob),
+        "reactive": lambda: reactive(scene.planner(), knob),
+        "point_margin": lambda: Predictive(name, scene.foreseen(), scene.planner(), knob),
+        "foreshard": lambda: Predictive(name, scene.foreseen(), scene.planner(knob)),
+    }
+    return simulate(scene.load, scene.pool, made[name]()).outcome
