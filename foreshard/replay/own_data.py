@@ -15,7 +15,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from foreshard.errors import ForeshardError
-from foreshard.replay.trace import Floats, Ints, Trace, read_trace
+from foreshard.replay.trace import Ints, Trace, read_trace
+from foreshard.replay.trace_limits import limits_of, refuse_unbelievable
 
 # Table → its columns of time and of load, and what is counted; the first that is there is read.
 _TABLES = {
@@ -27,8 +28,6 @@ _TABLES = {
     ),
 }
 _HOUR = 3600
-# Requests per second that the busiest moment of any pool is between.
-_LOWEST, _HIGHEST = 1e-9, 1e15
 _LONGEST = 10 * 366 * 86_400
 
 
@@ -40,11 +39,11 @@ def read_own_or_trace(folder: Path, slot_bits: int = 8) -> Trace:
     if not folder.is_dir():
         raise ForeshardError(f"{folder} is no folder; give a trace's folder, or a pool's folder of Delta tables")
     if (folder / "trace.parquet").exists() or (folder / "trace.json").exists():
-        return _believable(read_trace(folder, slot_bits), folder)
+        return read_trace(folder, slot_bits)
     for name in _TABLES:
         for table in (folder / name, folder):
             if table.resolve().name == name and (table / "_delta_log").is_dir():
-                return _believable(read_own(table), folder)
+                return read_own(table)
     raise ForeshardError(
         f"{folder} has neither trace.json and trace.parquet nor a Delta table {' or '.join(_TABLES)}; "
         "give a trace's folder, or the folder of a pool in the lake after an aggregation"
@@ -76,22 +75,14 @@ def read_own(table: Path) -> Trace:
     dense = np.bincount(cells, weights=loads[known], minlength=length * shard_ids.size).astype(np.float64)
     if not dense.any():
         raise ForeshardError(f"{table} has no load before its newest interval; there is nothing to replay")
-    notes = _notes(dense.reshape(length, -1), starts, interval, counted)
+    dense = dense.reshape(length, shard_ids.size)
+    refuse_unbelievable(dense / interval, table)
+    limits = limits_of(length, starts.size - 1, interval, "slot" if shard_ids.size == 1 else "")
+    notes = (f"loads are {counted}", "the newest interval is left out, as it may not be complete", *limits)
     entities = len(rows["entity_id"].unique())
     pool = table.resolve().parent.name
     begin = datetime.fromtimestamp(first, UTC)
-    return Trace(f"{pool}/{name}", begin, interval, shard_ids, dense.reshape(length, -1), entities, notes)
-
-
-def _believable(trace: Trace, folder: Path) -> Trace:
-    """The trace, unless its load is so high or low that sums of it would not be numbers."""
-    highest = float(trace.rates.max()) * len(trace.shard_ids)
-    if not _LOWEST <= highest <= _HIGHEST:
-        raise ForeshardError(
-            f"{folder}: the highest load is {highest:.3g} requests per second; a replay takes {_LOWEST:g} to {_HIGHEST:g}, so "
-            "look for a wrong count"
-        )
-    return trace
+    return Trace(f"{pool}/{name}", begin, interval, shard_ids, dense, entities, notes)
 
 
 def _rows(table: Path, columns: list[str]) -> pa.Table:
@@ -118,18 +109,3 @@ def _interval(starts: Ints, table: Path) -> int:
             "look for a wrong time"
         )
     return interval
-
-
-def _notes(requests: Floats, starts: Ints, interval: int, counted: str) -> tuple[str, ...]:
-    days = len(requests) * interval / 86_400
-    notes = [f"loads are {counted}", "the newest interval is left out, as it may not be complete"]
-    if days < 14:
-        notes.append(
-            f"{days:.3g} days are less than a week of training and a week of test: weekly cycles cannot be seen in them"
-        )
-    empty = len(requests) - (starts.size - 1)
-    if empty:
-        notes.append(f"{empty} of {len(requests)} intervals have no row; they count as without load")
-    if requests.shape[1] == 1:
-        notes.append("one slot: its load cannot be divided over shards, only over replicas of one")
-    return tuple(notes)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from foreshard.errors import ForeshardError
+from foreshard.replay.trace_limits import limits_of, refuse_unbelievable
 from foreshard.slots import entity_slots
 
 Floats = npt.NDArray[np.float64]
@@ -32,8 +33,6 @@ _DAY = 86_400
 _MIDDLE, _REACH = 2_524_608_000, 150 * 31_557_600
 # Intervals × shards beyond which the dense array would take more than a gigabyte: a wrong date, most likely.
 _MOST_CELLS = 1 << 27
-# What the forecast engine asks of a shard before it uses more than its level.
-_HISTORY_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ def read_trace(folder: Path, slot_bits: int = 8) -> Trace:
         raise ForeshardError(f"{path}: no row has a request; there is no load to replay")
     entities = int(pc.count_distinct(_text(table, "entity_id")).as_py())
     dense = dense.reshape(length, shard_ids.size)
+    refuse_unbelievable(dense / header.interval, path)
     return Trace(
         header.name,
         datetime.fromtimestamp(first, UTC),
@@ -112,7 +112,7 @@ def read_trace(folder: Path, slot_bits: int = 8) -> Trace:
         shard_ids,
         dense,
         entities,
-        _notes(dense, row, entities, header.interval),
+        limits_of(length, np.unique(row).size, header.interval, "entity" if entities == 1 else ""),
         header.country,
     )
 
@@ -246,22 +246,6 @@ def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
         return table[name].cast(pa.large_string())
     except pa.ArrowException as error:
         raise ForeshardError(f"trace.parquet: {name} is a column of {table[name].type}; give text") from error
-
-
-def _notes(requests: Floats, row: Ints, entities: int, interval: int) -> tuple[str, ...]:
-    """What limits what a replay of this trace can tell."""
-    length, notes = len(requests), []
-    days = length * interval / _DAY
-    if days < 2 * _HISTORY_DAYS:
-        notes.append(
-            f"{days:.3g} days are less than a week of training and a week of test: weekly cycles cannot be seen in them"
-        )
-    empty = length - np.unique(row).size
-    if empty:
-        notes.append(f"{empty} of {length} intervals have no row; they count as without load")
-    if entities == 1:
-        notes.append("one entity: its load cannot be divided over shards, only over replicas of one")
-    return tuple(notes)
 
 
 def _written(second: int) -> str:
