@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from foreshard.errors import ForeshardError
 from foreshard.forecast.batch import Batch
 from foreshard.forecast.engine import Options, forecast_all
 from foreshard.forecast.short_horizon import ShortHorizon
@@ -98,9 +99,16 @@ class Tape:
 def foresee(load: Load, start: datetime, defaults: Defaults, lead_seconds: float, country: str = "") -> Tape:
     """The forecasts that there would have been during the test of a load that begins at `start`.
 
-    Time O(fits × what the engine takes + moments × shards × blocks).
+    Raises ForeshardError if there is less than a block of a quarter of an hour, or one interval, before the test. Time O(fits ×
+    what the engine takes + moments × shards × blocks).
     """
     grid = Grid.of(load, defaults, lead_seconds)
+    before = load.test_start * load.interval_seconds
+    if before < grid.block:
+        raise ForeshardError(
+            f"{before / 60:g} minutes before the test are too few to forecast from, at least {grid.block // 60} are needed: "
+            "give more training days, or policies that do without a forecast"
+        )
     watcher = _Watcher(load, start, grid, country)
     moments = tuple(moment for moment in watcher.moments() if moment.edges[-1] > 0)
     return Tape(moments, watcher.young, watcher.why)
