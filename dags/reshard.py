@@ -24,6 +24,9 @@ DOC = """
 5. `finish` ends the plan; a plan without moves only carries new weights and forecasts to the gateways, and is published here.
 6. `close_plan` always runs: what nobody approved is rejected. A plan that is under way stays so.
 
+In shadow mode (`foreshard shadow begin`) the plan is made and recorded, nobody is asked, and `close_plan` rejects it; one that
+was under way goes on. `foreshard shadow status` says what the plans would have been worth.
+
 - **Reads** `load_forecast`, the current epoch, the pool's policy.
 - **Writes** `serving/<node>`, and in Postgres the plan, its moves and the epochs.
 

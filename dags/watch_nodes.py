@@ -24,6 +24,8 @@ DOC = """
 2. `repair` starts the DAG `repair` with that plan, unless a run of it is under way; again at the next look if it has failed.
    It also goes on with a plan that a repair must wait for, if no run of `reshard` is there to do so.
 
+In shadow mode (`foreshard shadow begin`) nodes' states are kept as ever; nothing is repaired or corrected, which the log says.
+
 - **Reads** heartbeats, the current epoch, the newest `load_forecast`.
 - **Writes** in Postgres the nodes' states, `node_correction`, and the repair plan.
 

@@ -18,14 +18,16 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
     from foreshard.learning.correction import relative
     from foreshard.learning.outcomes import learn
     from foreshard.local.postgres import resolve_url
-    from foreshard.routing import corrections, store
+    from foreshard.routing import corrections, pool, store
     from foreshard.transition import lease
 
     url = resolve_url(settings)
     with lease.sole_writer(url, settings.pool_id, "learn_from_outcomes"):
         done = learn(spark, settings, store.isolated_entities(url, settings.pool_id))
         corrections.write_learnt(url, settings.pool_id, relative(done["corrections"]))
-        return done
+        shadow_mode = pool.read_pool(url, settings.pool_id).shadow_mode
+        # Plans are still made with what was learnt.
+        return {**done, "not_written": f"{shadow_mode}: gateways go by no correction"} if shadow_mode else done
 
 
 if __name__ == "__main__":

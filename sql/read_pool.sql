@@ -1,1 +1,3 @@
-SELECT pool_id, kind, slot_bits, policy, current_epoch, desired_nodes FROM pool WHERE pool_id = %(pool_id)s;
+SELECT pool_id, kind, slot_bits, policy, current_epoch, desired_nodes, shadow_since, shadow_by
+FROM pool
+WHERE pool_id = %(pool_id)s;

@@ -17,7 +17,8 @@ _FRESH_SECONDS = 15.0
 
 
 def correct_nodes(settings: Settings, url: str, now: datetime) -> dict[str, float]:
-    """Moves each node's correction by one bounded step; node → its factor, empty while the last step is not old enough.
+    """Moves each node's correction by one bounded step; node → its factor. Empty while the last step is not old enough, and in
+    shadow mode.
 
     `now` says which interval's forecast counts. Reads the heartbeats and the current epoch; writes in one statement, so
     that of two looks at once one counts. Nodes that nothing can be said of go back to what was learnt of them before, or to 1.

@@ -22,13 +22,17 @@ def wanted_now(counts: Sequence[NodeCount], now: datetime) -> int | None:
 
 
 def refresh_desired(settings: Settings, url: str, now: datetime | None = None) -> str:
-    """Writes what the newest plan wants now, if it says so; one sentence if that has changed, else empty."""
+    """Writes what the newest plan wants now, if it says so; one sentence if that has changed, else empty.
+
+    Nothing in shadow mode: nodes would be started and stopped by it.
+    """
     newest = store.latest_plan(url, settings.pool_id)
     if newest is None:
         return ""
     wanted = wanted_now(codec.plan_from_document(newest.document).node_counts, now or datetime.now(UTC))
-    before = pool.read_pool(url, settings.pool_id).desired_nodes
-    if wanted is None or wanted == before:
+    registered = pool.read_pool(url, settings.pool_id)
+    before = registered.desired_nodes
+    if registered.shadow_mode or wanted is None or wanted == before:
         return ""
     pool.set_desired_nodes(url, settings.pool_id, wanted)
     return f"{wanted} nodes are wanted from now on" + ("" if before is None else f", {before} were before")

@@ -37,10 +37,12 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class ProposedRepair:
-    """`plan_id`: an approved plan to be carried out now; empty if there is none. `sentence`: what was done or is waited for."""
+    """`plan_id`: an approved plan to be carried out now; empty if there is none. `sentence`: what was done or is waited for.
+    `is_held_back`: by the pool's shadow mode, which waits for no plan."""
 
     plan_id: str = ""
     sentence: str = ""
+    is_held_back: bool = False
 
 
 def wanted_repair(settings: Settings, url: str) -> Repair | None:
@@ -66,9 +68,13 @@ def wanted_repair(settings: Settings, url: str) -> Repair | None:
 def propose_repair(settings: Settings, url: str) -> ProposedRepair:
     """Makes and approves the repair plan that is wanted, if any; the same one again while it has not begun.
 
-    Raises ForeshardError without a forecast to plan from.
+    None in shadow mode. Raises ForeshardError without a forecast to plan from.
     """
     repair = wanted_repair(settings, url)
+    shadow_mode = pool.read_pool(url, settings.pool_id).shadow_mode
+    if shadow_mode:
+        wanted = f", although {repair.reason}" if repair else ""
+        return ProposedRepair("", f"{shadow_mode}: nothing is repaired or corrected{wanted}", is_held_back=True)
     if repair is None:
         return ProposedRepair()
     try:

@@ -44,15 +44,17 @@ def time_to_answer(minutes: int, expires: str) -> timedelta:
 def plan_next() -> str | None:
     """Makes the next plan, or takes up the one that is being carried out, and names the task that follows.
 
-    None if there is nothing to carry out, in a dry run, or while a repair is carried out.
+    None if there is nothing to carry out, in a dry run, while a repair is carried out, or in shadow mode: then the plan is
+    recorded, and `close_plan` rejects it.
     """
     from foreshard.local.postgres import resolve_url
     from foreshard.nodes.repair import running_repair
     from foreshard.settings import load
-    from foreshard.transition import steps
+    from foreshard.transition import shadow_mode, steps
 
     context, settings = get_current_context(), load()
-    repair = running_repair(resolve_url(settings), settings.pool_id)
+    url = resolve_url(settings)
+    repair = running_repair(url, settings.pool_id)
     if repair:
         print(f"the DAG `repair` carries out plan {repair}; the next forecast makes another plan")
         return None
@@ -60,6 +62,10 @@ def plan_next() -> str | None:
     context["ti"].xcom_push(key=PLAN, value=asdict(plan))
     print(plan.summary)
     if not plan.plan_id or context["params"]["dry_run"]:
+        return None
+    held_back = shadow_mode.held_back(url, settings.pool_id, plan.plan_id)
+    if held_back:
+        print(held_back)
         return None
     return "ask" if plan.needs_approval else CARRY_ON
 
@@ -95,16 +101,20 @@ def record_yes(settings: Settings, plan_id: str, by: str) -> None:
 def begin(settings: Settings, plan: dict[str, Any]) -> dict[str, Any]:
     """Begins the plan, and returns it or the one that takes its place because its inputs have drifted.
 
-    Refused if that one needs a person, or while a repair is carried out; AirflowSkipException if nothing is left to do.
+    Refused if that one needs a person, in shadow mode, or while a repair is carried out; AirflowSkipException if nothing is
+    left to do.
     """
     from foreshard.errors import Refused
-    from foreshard.transition import steps
+    from foreshard.local.postgres import resolve_url
+    from foreshard.transition import shadow_mode, steps
 
     _give_way(settings, plan["plan_id"])
     try:
         steps.begin(settings, plan["plan_id"], ACTOR)
     except Refused as refused:
         _give_way(settings, plan["plan_id"])  # to a repair that began in this moment
+        if shadow_mode.held_back(resolve_url(settings), settings.pool_id, plan["plan_id"]):
+            raise
         anew = steps.propose(settings)
         if not anew.plan_id:
             skip(f"{refused}; {anew.summary}")
@@ -135,13 +145,13 @@ def _give_way(settings: Settings, plan_id: str) -> None:
 
 
 def close_plan() -> None:
-    """Runs last whatever happened: a plan that nobody approved is rejected.
+    """Runs last whatever happened: a plan that nobody approved is rejected, and in shadow mode any that has not begun.
 
     A plan that is under way stays so: the next run takes it up where it is.
     """
     from foreshard.local.postgres import resolve_url
     from foreshard.settings import load
-    from foreshard.transition import steps, store
+    from foreshard.transition import shadow_mode, steps, store
 
     context = get_current_context()
     plan_id = (_plan(of=CARRY_ON) or _plan() or {}).get("plan_id")
@@ -149,6 +159,8 @@ def close_plan() -> None:
         return
     settings = load()
     url = resolve_url(settings)
+    if shadow_mode.set_aside(url, settings.pool_id, plan_id):
+        return
     state = store.read_plan(url, settings.pool_id, plan_id).state
     if state == "proposed":
         steps.record_decision(settings, plan_id, "rejected", _who_answered(context))

@@ -17,7 +17,10 @@ UNDER_WAY = ["queued", "running"]
 
 
 def look() -> bool:
-    """Brings the nodes' states up to what is seen, and says whether a run of `repair` is to be started."""
+    """Brings the nodes' states up to what is seen, and says whether a run of `repair` is to be started.
+
+    In shadow mode none is, but for a repair that was under way when it began.
+    """
     from foreshard.local.postgres import resolve_url
     from foreshard.nodes.repair import propose_repair
     from foreshard.nodes.watch import watch_once
@@ -56,7 +59,7 @@ def to_carry_out(settings: Settings, url: str, repair: ProposedRepair, *, is_res
     if repair.plan_id:
         return repair.plan_id
     half_done = running_repair(url, settings.pool_id)
-    if half_done or not repair.sentence or is_resharding:
+    if half_done or not repair.sentence or repair.is_held_back or is_resharding:
         return half_done
     in_the_way = store.running_plan(url, settings.pool_id)
     return in_the_way.plan_id if in_the_way else ""

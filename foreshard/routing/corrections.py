@@ -34,13 +34,14 @@ def factors_now(url: str | KeptConnection, pool_id: str) -> tuple[tuple[str, flo
 def write_corrections(url: str, pool_id: str, factors: Mapping[str, float], least_seconds: float) -> list[str]:
     """One step's factors, in one statement; returns the nodes that it corrected.
 
-    A node corrected within the last `least_seconds` stays as it is: of two looks at once one counts.
+    A node corrected within the last `least_seconds` stays as it is: of two looks at once one counts. So does every node in
+    shadow mode, as gateways route by these.
     """
     parameters = {"node_ids": list(factors), "factors": list(factors.values()), "least_seconds": least_seconds}
     return [row["node_id"] for row in database.query(url, "upsert_corrections", {"pool_id": pool_id, **parameters})]
 
 
 def write_learnt(url: str, pool_id: str, factors: Mapping[str, float]) -> list[str]:
-    """What the learn job found, safe to repeat; returns the nodes, without those that are no longer registered."""
+    """What the learn job found, safe to repeat; returns the nodes, without those no longer registered; none in shadow mode."""
     parameters = {"pool_id": pool_id, "node_ids": list(factors), "learnt": list(factors.values())}
     return [row["node_id"] for row in database.query(url, "upsert_learnt_corrections", parameters)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from psycopg2.extras import Json, RealDictCursor
 from pydantic import TypeAdapter
@@ -20,7 +21,8 @@ _POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
 class Pool:
     """One thing that is sharded; `current_epoch` is 0 before anything is published.
 
-    `desired_nodes`: how many nodes the newest plan asks for, None before one says.
+    `desired_nodes`: how many nodes the newest plan asks for, None before one says. `shadow_since`: since when its plans are
+    only recorded, begun by `shadow_by`; None: they are carried out.
     """
 
     pool_id: str
@@ -29,6 +31,15 @@ class Pool:
     policy: Policy
     current_epoch: int
     desired_nodes: int | None = None
+    shadow_since: datetime | None = None
+    shadow_by: str = ""
+
+    @property
+    def shadow_mode(self) -> str:
+        """Since when the pool only records its plans, as the beginning of a sentence; empty if they are carried out."""
+        if self.shadow_since is None:
+            return ""
+        return f"pool {self.pool_id} has been in shadow mode since {self.shadow_since.astimezone(UTC):%F %H:%M} UTC"
 
 
 def register(url: str, settings: Settings) -> Pool:
@@ -91,6 +102,18 @@ def set_desired_nodes(url: str, pool_id: str, n: int | None) -> None:
         raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`")
 
 
+def set_shadow(url: str, pool_id: str, by: str | None) -> Pool:
+    """Begins shadow mode in the name of `by`, or ends it (None): in it plans are recorded and none is begun.
+
+    Safe to repeat: who began it first, and when, stays. A plan that is running goes on to its end. ForeshardError without the
+    pool.
+    """
+    rows = database.query(url, "set_shadow_mode", {"pool_id": pool_id, "by": by})
+    if not rows:
+        raise ForeshardError(f"pool {pool_id} is not registered; run `foreshard init`")
+    return from_row(rows[0])
+
+
 def as_node(row: Row) -> Node:
     """A node from a row of table `node`."""
     return Node(row["node_id"], row["capacity"], NodeState(row["state"]), row["url"], row["zone"])
@@ -106,4 +129,5 @@ def _require(rows: list[Row], pool_id: str, node_id: str) -> None:
 def from_row(row: Row) -> Pool:
     """A pool from a row of table `pool`."""
     policy = _POLICY.validate_python(row["policy"])
-    return Pool(row["pool_id"], row["kind"], row["slot_bits"], policy, row["current_epoch"], row["desired_nodes"])
+    head = (row["pool_id"], row["kind"], row["slot_bits"], policy)
+    return Pool(*head, row["current_epoch"], row["desired_nodes"], row["shadow_since"], row["shadow_by"])

@@ -12,7 +12,7 @@ from psycopg2 import errors
 from psycopg2.extras import RealDictCursor
 
 from foreshard.errors import ForeshardError, Refused
-from foreshard.routing import database
+from foreshard.routing import database, pool
 from foreshard.transition import lease as leases
 from foreshard.transition.lease import Lease
 from foreshard.transition.machine import REVOCABLE, MoveState, may_follow
@@ -83,11 +83,13 @@ def advance_alone(url: str, lease: Lease, key: PlanKey, positions: Iterable[int]
 def start(url: str, lease: Lease, key: PlanKey) -> None:
     """Begins to carry a plan out, or takes a failed one up again.
 
-    Refused while another plan of the pool is carried out: its shards are frozen until then.
+    Refused while another plan of the pool is carried out: its shards are frozen until then. Refused in shadow mode, but for the
+    first layout; a plan that was running when shadow mode began goes on to its end.
     """
     try:
         with database.transaction(url) as cursor:
             leases.check(cursor, lease)
+            _refuse_in_shadow_mode(cursor, key)
             move_on(cursor, key.parameters(), "running", key.actor, "")
             # A plan that is taken up again asks anew: what kept a node from it may be over.
             database.run(cursor, "forget_refusals", key.parameters())
@@ -95,6 +97,15 @@ def start(url: str, lease: Lease, key: PlanKey) -> None:
         raise Refused(
             f"another plan of pool {key.pool_id} is being carried out; plan {key.plan_id} waits until it is done or rolled back"
         ) from None
+
+
+def _refuse_in_shadow_mode(cursor: RealDictCursor, key: PlanKey) -> None:
+    # The pool before the plan, as a publication locks them.
+    found = database.run(cursor, "share_pool", key.parameters())
+    shadow_mode = pool.from_row(found[0]).shadow_mode if found else ""
+    rows = database.run(cursor, "lock_plan", key.parameters()) if shadow_mode else []
+    if rows and rows[0]["state"] != "running" and rows[0]["base_epoch"] > 0:
+        raise Refused(f"{shadow_mode}: plan {key.plan_id} is recorded and not carried out; `foreshard shadow end` enables it")
 
 
 def finish(url: str, lease: Lease, key: PlanKey, state: str, detail: str) -> None:
