@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from foreshard.commands import capacity, forecast, haproxy, nodes, operate, plan, quality, replay, routes, serve, transition
+from foreshard.commands import (
+    capacity,
+    forecast,
+    haproxy,
+    nodes,
+    operate,
+    plan,
+    quality,
+    replay,
+    routes,
+    serve,
+    shadow,
+    transition,
+)
 from foreshard.errors import ForeshardError
 
 app = typer.Typer(
@@ -25,6 +38,9 @@ app.add_typer(capacity.app, name="capacity", help="What nodes can carry, what op
 app.add_typer(nodes.app, name="node", help="Nodes: start, empty, remove and watch them.")
 app.add_typer(plan.app, name="plan", help="Plans: what would move, why, and whether it may.")
 app.add_typer(transition.app, name="transition", help="How far the carrying out of a plan has come.")
+app.add_typer(
+    shadow.app, name="shadow", help="Shadow mode: plans are recorded with what they would have been worth, and not carried out."
+)
 app.add_typer(haproxy.app, name="haproxy", help="An HAProxy that follows the published epochs.")
 app.add_typer(routes.app, name="routes", help="What is published, and where a key goes.")
 

@@ -94,7 +94,8 @@ def status(settings: SettingsFile = None, as_json: AsJson = False) -> None:
         )
         return
     newest = f"{plan.plan_id} {plan.state}" if plan else "none"
-    typer.echo(f"Pool {chosen.pool_id}, epoch {registered.current_epoch}, latest plan: {newest}")
+    shadow = f", in shadow mode since {registered.shadow_since:%F %H:%M %Z}" if registered.shadow_since else ""
+    typer.echo(f"Pool {chosen.pool_id}, epoch {registered.current_epoch}, latest plan: {newest}{shadow}")
     print_table("Nodes", list(nodes[0]) if nodes else [], [list(n.values()) for n in nodes])
     print_table(
         "Data", ["table", "complete to (UTC)", "version"], [[n, m.hour or "nothing yet", m.version] for n, m in marks.items()]
