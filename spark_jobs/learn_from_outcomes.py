@@ -27,7 +27,7 @@ def work(spark: Any, settings: Settings, arguments: argparse.Namespace) -> dict[
         corrections.write_learnt(url, settings.pool_id, relative(done["corrections"]))
         shadow_mode = pool.read_pool(url, settings.pool_id).shadow_mode
         # Plans are still made with what was learnt.
-        return {**done, "not_written": f"{shadow_mode}: gateways go by no correction"} if shadow_mode else done
+        return {**done, "not_written": f"{shadow_mode}: nothing is written for gateways"} if shadow_mode else done
 
 
 if __name__ == "__main__":
