@@ -102,6 +102,8 @@ def test_a_plan_that_was_running_is_taken_up(shadowed: Settings) -> None:
     with run():
         assert reshard.plan_next() == "carry_on"
         reshard.close_plan()
+    with run():
+        assert watch.look() is False, "it is for `reshard` to go on with"
     assert transitions.read_plan(url, "usage", plan.plan_id).state == "running"
 
 
@@ -120,6 +122,22 @@ def test_a_plan_between_its_making_and_its_beginning_is_refused_and_set_aside(sh
     latest = transitions.latest_plan(url, "usage")
     assert latest is not None
     assert latest.plan_id == plan["plan_id"], "none takes its place"
+
+
+def test_no_plan_takes_the_place_of_one_that_has_drifted(shadowed: Settings) -> None:
+    url = shadowed.postgres_url
+    pool.set_shadow(url, "usage", None)
+    with run() as instance:
+        reshard.plan_next()
+        plan = instance.kept["plan"]
+    reshard.record_yes(shadowed, plan["plan_id"], "ann")
+    pool.set_node_state(url, "usage", "a", NodeState.DEAD)
+    pool.set_shadow(url, "usage", "ann")
+    with pytest.raises(Refused, match="node a was active when it was made, and is dead; plan again$"):
+        reshard.begin(shadowed, plan)
+    latest = transitions.latest_plan(url, "usage")
+    assert latest is not None
+    assert latest.plan_id == plan["plan_id"]
 
 
 def test_the_watch_keeps_states_and_repairs_nothing(shadowed: Settings, capsys: pytest.CaptureFixture[str]) -> None:
