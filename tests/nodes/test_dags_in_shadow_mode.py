@@ -133,7 +133,7 @@ def test_no_plan_takes_the_place_of_one_that_has_drifted(shadowed: Settings) -> 
     reshard.record_yes(shadowed, plan["plan_id"], "ann")
     pool.set_node_state(url, "usage", "a", NodeState.DEAD)
     pool.set_shadow(url, "usage", "ann")
-    with pytest.raises(Refused, match="node a was active when it was made, and is dead; plan again$"):
+    with pytest.raises(Refused, match=r"node a was active when it was made, and is dead; plan again$"):
         reshard.begin(shadowed, plan)
     latest = transitions.latest_plan(url, "usage")
     assert latest is not None
