@@ -22,20 +22,18 @@ class Hybrid(Predictive):
     """`net`: the threshold. Its count is a floor; what was foreseen adds nodes as far as the allowance has grown meanwhile, so
     that on a load that nobody foresees this is the threshold and little else."""
 
-    net: Reactive | None = None
+    net: Reactive = field(kw_only=True)
     _net_count: int = field(default=0, init=False)
     _asked_at: int = field(default=0, init=False)
     _allowance: float = field(default=0.0, init=False)  # node-seconds
 
     def first(self, known: Known, pool: Pool) -> Wish:
-        assert self.net is not None
         self._tried, self._asked_at, self._allowance = -1, 0, 0.0
         self._net_count = self.net.first_count(known, pool)
         nodes = pool.first_nodes(self._net_count)
         return Wish(nodes, self.planner.place(nodes, Expected.surely(known.last_hour)))
 
     def decide(self, known: Known, state: State, pool: Pool) -> Wish | None:
-        assert self.net is not None
         edges, expected = self._foreseen(known.second)
         before = int(state.wanted.nodes.sum())
         passed, self._asked_at = known.second - self._asked_at, known.second
