@@ -20,7 +20,7 @@ def limits_of(intervals: int, with_rows: int, interval_seconds: int, one: str = 
     days, notes = intervals * interval_seconds / 86_400, []
     if days < 2 * _HISTORY_DAYS:
         notes.append(
-            f"{days:.3g} days are less than a week of training and a week of test: weekly cycles cannot be seen in them"
+            f"{days:.4g} days are less than a week of training and a week of test: weekly cycles cannot be seen in them"
         )
     if with_rows < intervals:
         notes.append(f"{intervals - with_rows} of {intervals} intervals have no row; they count as without load")
